@@ -1,0 +1,217 @@
+"""The three networks of SDP-GAN (Li et al., IEEE TIP 2021, Sec. III-A and Fig. 2), top to bottom.
+
+Tensors are N x C x H x W. Images are RGB in [-1, 1]; a saliency map has one channel in [-1, 1], 1 where people look.
+H and W are multiples of `SIZE_MULTIPLE` and at least `MIN_SIZE`. With c = `base_channels` (64 in the paper) and the
+paper's notation k(ernel) n(umber of maps) s(tride):
+
+    SaliencyNetwork  k7 n c s1 | k3 n 2c s2 | k3 n 4c s2                   | k3 n 2c s1/2 | k3 n c s1/2 | k7 n1 s1, tanh
+                       |            |            |     features, concatenated to the generator's at the same level
+    Generator        k7 n c s1 | k3 n 2c s2 | k3 n 4c s2 | k1 n 4c s1 | 8 x residual k3 n 4c s1
+                                                                           | k3 n 2c s1/2 | k3 n c s1/2 | k7 n3 s1, tanh
+    Discriminator    k3 n32 s1 | k3 n64 s2 | k3 n128 s2 | k3 n256 s1 | k3 n1 s1, logits
+
+Every block is one convolution, instance normalisation and ReLU. The authors' release instead doubles the down- and
+up-convolutions without a non-linearity between them (twice the cost of one linear map) and gives the generator a
+private saliency network that no saliency loss ever trains; here the generator reads the features of the one
+`SaliencyNetwork` that Eq. 7 trains.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .errors import SDPGANError
+
+SIZE_MULTIPLE = 4
+"""Two convolutions of stride 2: sides that are not multiples of 4 would not come back the same."""
+MIN_SIZE = 16
+"""Reflection padding of 3 px needs 4 px, at a quarter of the resolution."""
+UPSAMPLING = ("transposed", "resize")
+
+SaliencyFeatures = tuple[Tensor, Tensor, Tensor]
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, bias: bool = False) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, padding_mode="reflect", bias=bias)
+
+
+def _down(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        _convolution(inputs, outputs, kernel, stride), nn.InstanceNorm2d(outputs), nn.ReLU(inplace=True)
+    )
+
+
+def _up(inputs: int, outputs: int, upsampling: str) -> nn.Sequential:
+    """k3 s1/2: the paper's transposed convolution, or nearest-neighbour resizing and a convolution (no checkerboard)."""
+    if upsampling == "transposed":
+        layers = [nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1, bias=False)]
+    else:
+        layers = [nn.Upsample(scale_factor=2, mode="nearest"), _convolution(inputs, outputs, 3)]
+    return nn.Sequential(*layers, nn.InstanceNorm2d(outputs), nn.ReLU(inplace=True))
+
+
+def _output(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(_convolution(inputs, outputs, 7, bias=True), nn.Tanh())
+
+
+class ResidualBlock(nn.Module):
+    """k3 s1, instance norm, ReLU, k3 s1, instance norm, plus the input (He et al., CVPR 2016)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.body = nn.Sequential(
+            _convolution(channels, channels, 3),
+            nn.InstanceNorm2d(channels),
+            nn.ReLU(inplace=True),
+            _convolution(channels, channels, 3),
+            nn.InstanceNorm2d(channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class SaliencyNetwork(nn.Module):
+    """S: where people look in a photo, and the features that tell it (Sec. III-A, Fig. 2 (c)).
+
+    Args:
+        base_channels: feature maps at full resolution; 64 in the paper.
+        upsampling: "transposed" (the paper) or "resize".
+    """
+
+    def __init__(self, base_channels: int = 64, upsampling: str = "transposed"):
+        super().__init__()
+        c = _checked_width(base_channels)
+        _check_upsampling(upsampling)
+        self.down1 = _down(3, c, 7, 1)
+        self.down2 = _down(c, 2 * c, 3, 2)
+        self.down3 = _down(2 * c, 4 * c, 3, 2)
+        self.up = nn.Sequential(_up(4 * c, 2 * c, upsampling), _up(2 * c, c, upsampling))
+        self.output = _output(c, 1)
+
+    def encode(self, image: Tensor) -> SaliencyFeatures:
+        """N x 3 x H x W to features of c, 2c and 4c channels at full, half and quarter resolution."""
+        check_size(image)
+        level1 = self.down1(image)
+        level2 = self.down2(level1)
+        return level1, level2, self.down3(level2)
+
+    def decode(self, features: SaliencyFeatures) -> Tensor:
+        """The features of `encode` to a saliency map, N x 1 x H x W in [-1, 1]."""
+        return self.output(self.up(features[-1]))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, SaliencyFeatures]:
+        features = self.encode(image)
+        return self.decode(features), features
+
+
+class Generator(nn.Module):
+    """G: a photo and its saliency features to a painting (Sec. III-A, Fig. 2 (a)).
+
+    Args:
+        base_channels: feature maps at full resolution; 64 in the paper.
+        residual_blocks: 8 in the paper.
+        upsampling: "transposed" (the paper) or "resize".
+        feature_concatenation: False leaves the saliency features out (the ablation of Fig. 11 (b)).
+    """
+
+    def __init__(
+        self,
+        base_channels: int = 64,
+        residual_blocks: int = 8,
+        upsampling: str = "transposed",
+        feature_concatenation: bool = True,
+    ):
+        super().__init__()
+        c = _checked_width(base_channels)
+        _check_upsampling(upsampling)
+        if not isinstance(residual_blocks, int) or residual_blocks < 0:
+            raise SDPGANError(f"residual_blocks is {residual_blocks!r}; give a whole number from 0 up (the paper: 8).")
+        self.feature_concatenation = feature_concatenation
+        joined = 2 if feature_concatenation else 1
+        self.down1 = _down(3, c, 7, 1)
+        self.down2 = _down(joined * c, 2 * c, 3, 2)
+        self.down3 = _down(joined * 2 * c, 4 * c, 3, 2)
+        self.join = nn.Conv2d(joined * 4 * c, 4 * c, 1) if feature_concatenation else nn.Identity()
+        self.residual = nn.Sequential(*(ResidualBlock(4 * c) for _ in range(residual_blocks)))
+        self.up = nn.Sequential(_up(4 * c, 2 * c, upsampling), _up(2 * c, c, upsampling))
+        self.output = _output(c, 3)
+
+    def forward(self, image: Tensor, saliency_features: SaliencyFeatures | None = None) -> Tensor:
+        """N x 3 x H x W and `SaliencyNetwork.encode` of the same image to the painting, N x 3 x H x W in [-1, 1]."""
+        check_size(image)
+        x = self._join(self.down1(image), saliency_features, 0)
+        x = self._join(self.down2(x), saliency_features, 1)
+        x = self.join(self._join(self.down3(x), saliency_features, 2))
+        return self.output(self.up(self.residual(x)))
+
+    def _join(self, x: Tensor, saliency_features: SaliencyFeatures | None, level: int) -> Tensor:
+        if not self.feature_concatenation:
+            return x
+        if saliency_features is None:
+            raise SDPGANError("This generator was built with feature_concatenation; give it SaliencyNetwork.encode(x).")
+        return torch.cat([x, saliency_features[level]], dim=1)
+
+
+class Discriminator(nn.Module):
+    """D: is each patch a painting, or a photo, a generated or an edge-blurred one (Sec. III-A, Fig. 2 (b)).
+
+    N x 3 x H x W to logits, N x 1 x H/4 x W/4, each judging a patch of `RECEPTIVE_FIELD` pixels. (The text of the
+    paper speaks of 70 x 70 patches; Fig. 2 (b) draws the layers built here, which see 25.)
+
+    Args:
+        base_channels: feature maps of the first layer; 32 in the paper.
+    """
+
+    RECEPTIVE_FIELD = 25
+
+    def __init__(self, base_channels: int = 32):
+        super().__init__()
+        c = _checked_width(base_channels)
+        self.layers = nn.Sequential(
+            _convolution(3, c, 3, bias=True),
+            nn.LeakyReLU(0.2, inplace=True),
+            _convolution(c, 2 * c, 3, stride=2, bias=True),
+            nn.LeakyReLU(0.2, inplace=True),
+            _convolution(2 * c, 4 * c, 3, stride=2),
+            nn.InstanceNorm2d(4 * c),
+            nn.LeakyReLU(0.2, inplace=True),
+            _convolution(4 * c, 8 * c, 3),
+            nn.InstanceNorm2d(8 * c),
+            nn.LeakyReLU(0.2, inplace=True),
+            _convolution(8 * c, 1, 3, bias=True),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        check_size(image)
+        return self.layers(image)
+
+
+def check_size(image: Tensor) -> None:
+    """Refuses what the networks cannot take, with the size to pad to; `SDPGAN.stylize` pads by itself."""
+    if image.ndim != 4 or image.shape[1] != 3:
+        raise SDPGANError(f"The networks take N x 3 x H x W; this tensor is {' x '.join(map(str, image.shape))}.")
+    height, width = image.shape[-2:]
+    padded = tuple(padded_size(side) for side in (height, width))
+    if padded != (height, width):
+        raise SDPGANError(
+            f"The image is {height} x {width}; sides must be multiples of {SIZE_MULTIPLE} and at least {MIN_SIZE}: "
+            f"pad it to {padded[0]} x {padded[1]}, or call SDPGAN.stylize, which pads and crops by itself."
+        )
+
+
+def padded_size(side: int) -> int:
+    """The smallest side, in pixels, from `side` up that the networks take."""
+    return max(MIN_SIZE, -(-side // SIZE_MULTIPLE) * SIZE_MULTIPLE)
+
+
+def _checked_width(base_channels: int) -> int:
+    if isinstance(base_channels, bool) or not isinstance(base_channels, int) or base_channels < 1:
+        raise SDPGANError(f"base_channels is {base_channels!r}; give a whole number from 1 up (the paper: 64).")
+    return base_channels
+
+
+def _check_upsampling(upsampling: str) -> None:
+    if upsampling not in UPSAMPLING:
+        raise SDPGANError(f"upsampling is {upsampling!r}; choose one of {', '.join(UPSAMPLING)}.")

@@ -1,0 +1,17 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real photos, paintings and weights that lies beside a developer's checkout; absent elsewhere."""
+    folder = Path(os.environ.get("SDPGAN_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"{folder} (real photos and weights) is not on this machine")
+    return folder
