@@ -1,0 +1,91 @@
+"""Eqs. 1-9 against plain NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from training import objective
+
+
+def logits(seed: int, *shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2
+
+
+def sigmoid(x: torch.Tensor) -> np.ndarray:
+    return 1 / (1 + np.exp(-x.numpy()))
+
+
+def test_equation_3_for_the_discriminator():
+    y, c, g = (logits(seed, 2, 1, 4, 4) for seed in range(3))
+    expected = -(np.log(sigmoid(y)).mean() + np.log(1 - sigmoid(c)).mean() + np.log(1 - sigmoid(g)).mean())
+    assert objective.discriminator_loss(y, c, g).item() == pytest.approx(expected, rel=1e-9)
+    without = -(np.log(sigmoid(y)).mean() + np.log(1 - sigmoid(g)).mean())
+    assert objective.discriminator_loss(y, None, g).item() == pytest.approx(without, rel=1e-9)
+
+
+def test_equation_3_for_the_generator_is_its_non_saturating_form():
+    g = logits(0, 2, 1, 4, 4)
+    assert objective.generator_loss(g).item() == pytest.approx(-np.log(sigmoid(g)).mean(), rel=1e-9)
+
+
+def test_least_squares_is_the_squared_distance_to_the_labels():
+    y, c, g = (logits(seed, 8) for seed in range(3))
+    expected = ((y.numpy() - 1) ** 2).mean() + (c.numpy() ** 2).mean() + (g.numpy() ** 2).mean()
+    assert objective.discriminator_loss(y, c, g, "least_squares").item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_equation_4_scales_to_two_and_raises_to_one_per_image():
+    saliency = torch.tensor([[[[-1.0, 0.0], [0.5, 1.0]]], [[[-0.2, -0.2], [0.0, 0.2]]]])
+    # first image: (s + 1) / 2 * 2 = 0, 1, 1.5, 2; second: (s + 0.2) / 0.4 * 2 = 0, 0, 1, 2
+    expected = torch.tensor([[[[1.0, 1.0], [1.5, 2.0]]], [[[1.0, 1.0], [1.0, 2.0]]]])
+    torch.testing.assert_close(objective.saliency_mask(saliency), expected)
+
+
+def test_the_mask_of_a_map_without_contrast_is_one_everywhere_and_carries_no_gradient():
+    saliency = torch.full((1, 1, 4, 4), 0.3, requires_grad=True)
+    mask = objective.saliency_mask(saliency)
+    assert torch.equal(mask, torch.ones(1, 1, 4, 4)) and not mask.requires_grad
+
+
+def test_equation_5_is_the_masked_mean_absolute_difference():
+    stylized, photo = logits(0, 2, 5, 4, 6), logits(1, 2, 5, 4, 6)
+    mask = 1 + torch.rand(2, 1, 32, 48, generator=torch.Generator().manual_seed(2))
+    small = mask.numpy().reshape(2, 1, 4, 8, 6, 8).mean((3, 5))
+    expected = np.abs(small * (stylized.numpy() - photo.numpy())).mean()
+    assert objective.content_loss(stylized, photo, mask).item() == pytest.approx(expected, rel=1e-5)
+    plain = np.abs(stylized.numpy() - photo.numpy()).mean()
+    assert objective.content_loss(stylized, photo).item() == pytest.approx(plain, rel=1e-5)
+
+
+def test_equation_6_compares_with_a_constant():
+    photo, stylized = (logits(seed, 2, 1, 4, 4).float().requires_grad_() for seed in (0, 1))
+    loss = objective.saliency_content_loss(photo, stylized)
+    assert loss.item() == pytest.approx(np.abs(photo.detach().numpy() - stylized.detach().numpy()).mean(), rel=1e-6)
+    loss.backward()
+    assert photo.grad is None and stylized.grad.abs().sum() > 0
+
+
+def test_equation_7_compares_with_the_reference_mapped_to_the_range_of_the_network():
+    saliency = torch.tensor([[[[-1.0, 0.0, 1.0]]]])
+    reference = torch.tensor([[[[0.0, 0.25, 0.5]]]])
+    assert objective.saliency_loss(saliency, reference).item() == pytest.approx((0 + 0.5 + 1) / 3)
+
+
+def test_equation_9_steps_down_every_ten_epochs():
+    weights = [objective.content_weight(0.25, epoch) for epoch in (0, 9, 10, 19, 20, 199)]
+    assert weights == pytest.approx([0.25, 0.25, 0.24, 0.24, 0.2304, 0.25 * 0.96**19])
+    assert objective.content_weight(0.25, 150, decay=1.0) == 0.25
+
+
+def test_an_unknown_adversarial_loss_is_named():
+    with pytest.raises(ValueError, match="hinge"):
+        objective.generator_loss(torch.zeros(1), "hinge")
+
+
+def test_the_mask_weights_the_gradient_of_the_content_loss():
+    stylized = torch.zeros(1, 1, 1, 2, requires_grad=True)
+    mask = torch.tensor([[[[1.0, 2.0]]]])
+    objective.content_loss(stylized, torch.ones(1, 1, 1, 2), mask).backward()
+    assert stylized.grad.flatten().tolist() == [-0.5, -1.0]

@@ -1,0 +1,81 @@
+"""The objective of SDP-GAN (Li et al., IEEE TIP 2021, Sec. III-B), one function per equation.
+
+    L(G, D, S) = L_GAN(G, D) + w_con L_con(G, D, S) + w_con_s L_con_s(G, D, S) + w_sali L_sali(S)             (Eq. 1)
+
+is minimised over G and S and maximised over D (Eq. 2). Expectations are means over the batch, channels and pixels.
+Eq. 2 trains G and S at once, so the losses of G also shape S's encoder through the concatenated features; two paths are
+cut, because through them S could lower a loss by ceasing to detect: the mask of Eq. 4 is detached, and Eq. 6 updates G
+alone (the caller evaluates S(G(x)) with frozen parameters).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ADVERSARIAL_LOSSES = ("bce", "least_squares")
+
+
+def discriminator_loss(painting: Tensor, edge_blurred: Tensor | None, generated: Tensor, kind: str = "bce") -> Tensor:
+    """-L_GAN(G, D) of Eq. 3, what D minimises: -log D(y) - log(1 - D(c)) - log(1 - D(G(x))).
+
+    Takes the logits of D, any shape each; `edge_blurred` is None where the edge-blurred set is left out. "bce" is
+    Eq. 3 with D = sigmoid(logit); "least_squares" replaces each logarithm by the squared distance of the logit to 1 or 0.
+    """
+    loss = _towards(painting, 1.0, kind) + _towards(generated, 0.0, kind)
+    return loss if edge_blurred is None else loss + _towards(edge_blurred, 0.0, kind)
+
+
+def generator_loss(generated: Tensor, kind: str = "bce") -> Tensor:
+    """G's part of Eq. 3 in its non-saturating form, -log D(G(x)) (Goodfellow et al., 2014, Sec. 3), from D's logits."""
+    return _towards(generated, 1.0, kind)
+
+
+def _towards(logits: Tensor, label: float, kind: str) -> Tensor:
+    target = torch.full_like(logits, label)
+    if kind == "bce":
+        return F.binary_cross_entropy_with_logits(logits, target)
+    if kind == "least_squares":
+        return F.mse_loss(logits, target)
+    raise ValueError(f"adversarial_loss is {kind!r}; choose one of {', '.join(ADVERSARIAL_LOSSES)}.")
+
+
+def saliency_mask(saliency: Tensor) -> Tensor:
+    """S'(x)_m of Eq. 4: the map scaled to 0..2 per image, values below 1 raised to 1; N x 1 x H x W, detached.
+
+    A map without any contrast has no salient region: its mask is 1 everywhere.
+    """
+    saliency = saliency.detach().float()
+    lowest, highest = saliency.amin((1, 2, 3), keepdim=True), saliency.amax((1, 2, 3), keepdim=True)
+    scaled = 2 * (saliency - lowest) / (highest - lowest).clamp_min(1e-6)
+    return scaled.clamp_min(1)
+
+
+def content_loss(stylized_features: Tensor, photo_features: Tensor, mask: Tensor | None = None) -> Tensor:
+    """L_con of Eq. 5: || S''(x)_m VGG(G(x)) - S''(x)_m VGG(x) ||_1, the mean over all features.
+
+    Features are N x C x h x w. `mask` is `saliency_mask` at any resolution, N x 1 x H x W, averaged down to h x w;
+    None leaves it out (the ablation of Fig. 9 (d)).
+    """
+    difference = (stylized_features.float() - photo_features.float()).abs()
+    if mask is not None:
+        difference = difference * F.interpolate(mask, size=difference.shape[-2:], mode="area")
+    return difference.mean()
+
+
+def saliency_content_loss(photo_saliency: Tensor, stylized_saliency: Tensor) -> Tensor:
+    """L_con_s of Eq. 6: || S(x) - S(G(x)) ||_1, with S(x) as a constant; maps N x 1 x H x W in [-1, 1]."""
+    return F.l1_loss(stylized_saliency.float(), photo_saliency.detach().float())
+
+
+def saliency_loss(saliency: Tensor, reference: Tensor) -> Tensor:
+    """L_sali of Eq. 7: || S(x) - z ||_1. `saliency` is N x 1 x H x W in [-1, 1], the reference z in [0, 1]."""
+    return F.l1_loss(saliency.float(), reference * 2 - 1)
+
+
+def content_weight(w_con: float, epoch: int, decay: float = 0.96, decay_epochs: int = 10) -> float:
+    """w_con of Eq. 9 at an adversarial epoch, counted from 0: w_con * decay^floor(epoch / decay_epochs)."""
+    return w_con * decay ** math.floor(epoch / decay_epochs)
