@@ -1,0 +1,31 @@
+"""What the benchmarks compare with is what they say it is."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from sdpgan_hub.networks import Generator, SaliencyNetwork
+
+sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
+
+from authors_layout import AuthorsGenerator  # noqa: E402
+
+
+def gflop(function, *inputs) -> float:
+    with FlopCounterMode(display=False) as counter, torch.device("meta"):
+        function(*inputs)
+    return counter.get_total_flops() / 1e9
+
+
+def test_the_authors_layout_costs_its_published_143_gflop_and_ours_three_quarters_at_most():
+    with torch.device("meta"):
+        x = torch.empty(1, 3, 256, 256)
+        authors, generator, saliency_network = AuthorsGenerator(), Generator(), SaliencyNetwork()
+    theirs = gflop(authors, x)
+    ours = gflop(lambda x: generator(x, saliency_network.encode(x)), x)
+    assert abs(theirs / 143 - 1) < 0.02
+    assert ours / theirs < 0.75

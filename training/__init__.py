@@ -1,0 +1,1 @@
+"""Training of SDP-GAN styles; nothing here is needed for inference."""

@@ -1,0 +1,137 @@
+"""A training's settings: the defaults are the paper's (Sec. III-B, IV-B, V-D) and its release's."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import typing
+from pathlib import Path
+
+import yaml
+
+from sdpgan_hub.errors import SDPGANError
+
+from .objective import ADVERSARIAL_LOSSES
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """What a YAML file of training/configs may set, and `--KEY VALUE` on the command line overrides."""
+
+    # networks
+    base_channels: int = 64
+    residual_blocks: int = 8
+    upsampling: str = "transposed"
+    feature_concatenation: bool = True
+    discriminator_channels: int = 32
+
+    # data
+    image_size: int = 256
+    """The shorter side that photos and paintings are scaled to, in pixels."""
+    crop_size: int = 256
+    """The side of the random crop that the networks see, in pixels."""
+    batch_size: int = 4
+    """Photos a step on each process."""
+    num_workers: int = 2
+
+    # objective, Eq. 1
+    adversarial_loss: str = "bce"
+    w_con: float = 0.25
+    w_con_decay: float = 0.96
+    w_con_decay_epochs: int = 10
+    w_con_s: float = 1.5
+    w_sali: float = 1.0
+    saliency_mask: bool = True
+    edge_blurred: bool = True
+
+    # schedule
+    initialization_epochs: float = 10
+    """Epochs of L_con and L_sali alone before the adversarial ones; a fraction is allowed."""
+    epochs: float = 200
+    """Adversarial epochs; a fraction is allowed."""
+    learning_rate: float = 2e-4
+    adam_beta1: float = 0.5
+    adam_beta2: float = 0.999
+    lr_milestones: tuple[float, ...] = (0.5, 0.75)
+    """Shares of the adversarial steps after which the learning rate is multiplied by `lr_gamma`."""
+    lr_gamma: float = 0.1
+    gradient_accumulation_steps: int = 1
+    use_ema: bool = False
+    """Ship an exponential moving average of S and G."""
+    ema_decay: float = 0.999
+    seed: int = 0
+
+    # housekeeping
+    checkpointing_steps: int = 500
+    checkpoints_total_limit: int = 3
+    sample_steps: int = 500
+    logging_steps: int = 20
+
+    def __post_init__(self) -> None:
+        for key in ("batch_size", "image_size", "crop_size", "checkpointing_steps", "sample_steps", "logging_steps",
+                    "gradient_accumulation_steps", "w_con_decay_epochs", "checkpoints_total_limit"):  # fmt: skip
+            if getattr(self, key) < 1:
+                raise SDPGANError(f"{key} is {getattr(self, key)}; it must be at least 1.")
+        if self.crop_size % 4 or self.crop_size < 32:
+            raise SDPGANError(f"crop_size is {self.crop_size}; it must be a multiple of 4 and at least 32.")
+        if self.adversarial_loss not in ADVERSARIAL_LOSSES:
+            raise SDPGANError(
+                f"adversarial_loss is {self.adversarial_loss!r}; choose one of {', '.join(ADVERSARIAL_LOSSES)}."
+            )
+
+    @property
+    def network(self) -> dict[str, typing.Any]:
+        """The arguments of `SDPGAN`."""
+        keys = ("base_channels", "residual_blocks", "upsampling", "feature_concatenation")
+        return {key: getattr(self, key) for key in keys}
+
+
+def read_config(path: str | Path | None, overrides: dict[str, typing.Any] | None = None) -> TrainingConfig:
+    """A YAML file of `TrainingConfig` keys (None: the defaults), with `overrides` on top.
+
+    Raises:
+        SDPGANError: the file cannot be read, or a key or the type of its value is unknown.
+    """
+    values: dict[str, typing.Any] = {}
+    if path is not None:
+        try:
+            values = yaml.safe_load(Path(path).read_text()) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise SDPGANError(f"{path} is not a readable YAML file ({' '.join(str(error).split())}).") from error
+        if not isinstance(values, dict):
+            raise SDPGANError(f"{path} must hold `key: value` lines.")
+    kinds = typing.get_type_hints(TrainingConfig)
+    unknown = sorted(set(values) - set(kinds))
+    if unknown:
+        raise SDPGANError(f"{path} has the unknown key {unknown[0]!r}; the known ones are {', '.join(kinds)}.")
+    values |= overrides or {}
+    return TrainingConfig(**{key: _cast(key, value, kinds[key]) for key, value in values.items()})
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """One `--key` for each setting, None where it is not given."""
+    group = parser.add_argument_group("settings (override the config file)")
+    for key, kind in typing.get_type_hints(TrainingConfig).items():
+        several = typing.get_origin(kind) is tuple
+        group.add_argument(f"--{key}", nargs="*" if several else None, metavar=key.upper(), default=None)
+
+
+def given_arguments(arguments: argparse.Namespace) -> dict[str, typing.Any]:
+    """What of `add_arguments` was given."""
+    keys = (field.name for field in dataclasses.fields(TrainingConfig))
+    return {key: getattr(arguments, key) for key in keys if getattr(arguments, key) is not None}
+
+
+def _cast(key: str, value: typing.Any, kind: typing.Any) -> typing.Any:
+    """`value` from YAML or the command line as `kind`, or one sentence."""
+    try:
+        if typing.get_origin(kind) is tuple:
+            return tuple(float(one) for one in value)
+        if kind is bool:
+            return {"true": True, "false": False}[str(value).lower()]
+        if kind is int and isinstance(value, (bool, float)) or kind is str and not isinstance(value, str):
+            raise TypeError
+        return kind(value)
+    except (TypeError, ValueError, KeyError) as error:
+        wanted = "numbers" if typing.get_origin(kind) is tuple else kind.__name__
+        raise SDPGANError(f"{key} is {value!r}; it must be {wanted}.") from error
