@@ -1,0 +1,518 @@
+"""The command line: `sdpgan stylize`, `sdpgan saliency` and `sdpgan styles`.
+
+Exit codes: 0 done; 1 some files failed, each named with its reason on stderr; 2 usage: bad arguments, no input, a style
+that cannot be loaded, a library that is missing; 130 Ctrl-C; 141 the reader of a pipe went away.
+stdout holds results only: with --json one document, with `-o -` the image, else the paths written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from io import BytesIO, TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import __version__
+from .errors import SDPGANError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    from .model import SDPGAN
+
+INPUT_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+OUTPUT_FORMATS = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".webp": "WEBP",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+}
+WITHOUT_ALPHA = ("JPEG", "BMP")
+METHODS = ("network", "reference", "rbd", "mbd")
+VIEWS = ("map", "heat", "overlay", "contour")
+STANDARD = "-"
+DEFAULT_STYLE = "vangogh"
+MIN_SIZE = 16
+
+
+class UsageError(SDPGANError):
+    """What stops a command before its first file: exit code 2."""
+
+
+@dataclass
+class Job:
+    """One input, a path or "-", and where its result goes, likewise."""
+
+    input: str
+    output: str
+
+
+@dataclass
+class Outcome:
+    """What became of a `Job`; the fields are those of --json."""
+
+    input: str
+    output: str | None
+    seconds: float
+    error: str | None
+
+
+Process = Callable[["Image.Image"], "Image.Image"]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `sdpgan` with these arguments (those of the process by default) and return its exit code."""
+    options = build_parser().parse_args(argv)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be in no encoding at all
+    try:
+        code = options.run(options)
+        sys.stdout.flush()
+        return code
+    except UsageError as error:
+        print(f"sdpgan {options.command}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        with contextlib.suppress(OSError, ValueError):  # or the interpreter complains when it flushes at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sdpgan",
+        description="Photos become paintings that keep what matters in them (SDP-GAN, Li et al., IEEE TIP 2021).",
+        epilog="Exit codes: 0 done, 1 some files failed, 2 nothing could be done. Private Hub models: set HF_TOKEN.",
+    )
+    parser.add_argument("--version", action="version", version=f"sdpgan {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="stylize|saliency|styles")
+
+    stylize = commands.add_parser(
+        "stylize",
+        help="paint photos",
+        description="Paint photos in a style. A result has its photo's size, transparency and colour profile.",
+    )
+    _add_files(stylize, "photo.jpg becomes photo.STYLE.jpg beside it, a folder FOLDER.STYLE")
+    _add_style(stylize)
+    stylize.set_defaults(run=run_stylize)
+
+    saliency = commands.add_parser(
+        "saliency",
+        help="show what a photo is about",
+        description="Write saliency maps: white is what people look at.",
+    )
+    _add_files(saliency, "photo.jpg becomes photo.saliency.png beside it, a folder FOLDER.saliency")
+    saliency.add_argument(
+        "--method",
+        choices=METHODS,
+        default="network",
+        help="the style's saliency network (default), or the classic detectors that it learnt from: RBD, MB+ (mbd), "
+        "and their mean (reference)",
+    )
+    saliency.add_argument("--view", choices=VIEWS, default="map", help="grey map (default), or colours, with the photo")
+    _add_style(saliency)
+    saliency.set_defaults(run=run_saliency)
+
+    styles = commands.add_parser("styles", help="list the styles that came with this package")
+    styles.add_argument("--json", action="store_true", help="one JSON document: [{name, path, bytes}]")
+    styles.set_defaults(run=run_styles)
+    return parser
+
+
+def _add_files(parser: argparse.ArgumentParser, default_output: str) -> None:
+    parser.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help='image files, folders (searched recursively), or "-"'
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="PATH",
+        help=f'a file whose suffix is the format, a folder, or "-" for stdout (default: {default_output})',
+    )
+    parser.add_argument(
+        "--format",
+        choices=[suffix.lstrip(".") for suffix in OUTPUT_FORMATS],
+        help="the format of results whose path you do not give (default: the photo's; png for maps and stdout)",
+    )
+    parser.add_argument(
+        "--quality", type=_quality, default=92, metavar="1..100", help="of JPEG and WebP files (default: 92)"
+    )
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--overwrite", action="store_true", help="replace results that exist; never an input")
+    existing.add_argument("--skip-existing", action="store_true", help="go on where an earlier run stopped")
+    parser.add_argument("--json", action="store_true", help="print [{input, output, seconds, error}] on stdout")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar, no paths")
+
+
+def _add_style(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--style",
+        default=DEFAULT_STYLE,
+        metavar="NAME",
+        help=f"a name of `sdpgan styles`, a folder, or a Hub model org/name (default: {DEFAULT_STYLE})",
+    )
+    parser.add_argument("--revision", metavar="REV", help="branch, tag or commit of a Hub model")
+    parser.add_argument("--local-files-only", action="store_true", help="do not ask the Hub; use what is cached")
+    parser.add_argument(
+        "--max-size",
+        type=_max_size,
+        metavar="PIXELS",
+        help="work at no more than this along the longer side and enlarge the result: less memory, less detail",
+    )
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: a GPU where there is one)")
+
+
+def _quality(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 to 100")
+    return int(text)
+
+
+def _max_size(text: str) -> int:
+    if not text.isdecimal() or int(text) < MIN_SIZE:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from {MIN_SIZE} up")
+    return int(text)
+
+
+def run_styles(options: argparse.Namespace) -> int:
+    """`sdpgan styles`: name, size and folder of each shipped style."""
+    from .styles import available
+
+    rows = [
+        {"name": name, "path": str(folder), "bytes": sum(file.stat().st_size for file in folder.iterdir())}
+        for name, folder in available().items()
+    ]
+    if options.json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    for row in rows:
+        print(f"{row['name']:16} {row['bytes'] / 1e6:6.1f} MB  {row['path']}")
+    return 0
+
+
+def run_stylize(options: argparse.Namespace) -> int:
+    """`sdpgan stylize`."""
+    tag = Path(options.style).resolve().name or "style"
+    jobs = plan(options, tag, lambda suffix: suffix if suffix in OUTPUT_FORMATS else ".png")
+    if not jobs:
+        return _report(options, [], [])
+    model = _load(options)
+    return run(jobs, options, lambda image: model.stylize(image, max_size=options.max_size))
+
+
+def run_saliency(options: argparse.Namespace) -> int:
+    """`sdpgan saliency`."""
+    view = options.view
+    jobs = plan(options, "saliency", lambda _: ".png")
+    if not jobs:
+        return _report(options, [], [])
+    if options.method == "network":
+        model = _load(options)
+        return run(
+            jobs, options, lambda image: _view(image, model.saliency_map(image, max_size=options.max_size), view)
+        )
+    find = _classic(options.method)
+    return run(jobs, options, lambda image: _view(image, find(image), view))
+
+
+def _load(options: argparse.Namespace) -> SDPGAN:
+    """The style on its device; whatever is printed meanwhile goes to stderr."""
+    with contextlib.redirect_stdout(sys.stderr):
+        from .model import SDPGAN
+
+        try:
+            return SDPGAN.from_pretrained(
+                options.style,
+                revision=options.revision,
+                local_files_only=options.local_files_only,
+                map_location=options.device or _best_device(),
+            )
+        except SDPGANError as error:
+            raise UsageError(str(error)) from error
+        except Exception as error:
+            raise UsageError(f"The style {options.style} cannot be loaded: {_reason(error)}") from error
+
+
+def _best_device() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _classic(method: str) -> Callable[[Image.Image], np.ndarray]:
+    from . import saliency
+
+    detector = {"reference": saliency.reference, "rbd": saliency.robust_background, "mbd": saliency.minimum_barrier}
+
+    def find(image: Image.Image) -> np.ndarray:
+        try:
+            return detector[method](_rgb(image))
+        except SDPGANError as error:
+            if isinstance(error.__context__, ImportError):
+                raise UsageError(str(error)) from error
+            raise
+
+    return find
+
+
+def _view(image: Image.Image, saliency: np.ndarray, view: str) -> Image.Image:
+    import numpy as np
+    from PIL import Image
+
+    from . import visualization
+
+    if view == "map":
+        return Image.fromarray(np.rint(saliency * 255).astype(np.uint8))
+    if view == "heat":
+        return Image.fromarray(visualization.heat_map(saliency))
+    draw = visualization.overlay if view == "overlay" else visualization.contour
+    return Image.fromarray(draw(_rgb(image), saliency))
+
+
+def _rgb(image: Image.Image) -> np.ndarray:
+    """A PIL image of any mode as the networks see it, uint8 H x W x 3."""
+    from . import imaging
+
+    return imaging.from_signed(imaging.read(image).signed)[0].permute(1, 2, 0).numpy()
+
+
+def plan(options: argparse.Namespace, tag: str, default_suffix: Callable[[str], str]) -> list[Job]:
+    """What is to be done, or UsageError: every input found, every output possible, none an input or there already."""
+    output = options.output
+    roots = [_checked_input(name) for name in dict.fromkeys(options.inputs)]
+    into_folder = (
+        output is not None
+        and output != STANDARD
+        and (len(roots) > 1 or any(root != STANDARD and Path(root).is_dir() for root in roots) or _means_folder(output))
+    )
+    if into_folder:
+        _check_folder(output)
+    suffix_of = (lambda _: f".{options.format}") if options.format else default_suffix
+
+    jobs = []
+    for root in roots:
+        if root == STANDARD:
+            jobs.append(Job(STANDARD, _single_output(output or STANDARD, f"stdin{suffix_of('')}", into_folder)))
+        elif Path(root).is_dir():
+            target = Path(output) if output else _beside(Path(root), tag)
+            if output == STANDARD:
+                raise UsageError(f"stdout takes one image, and {root} is a folder.")
+            jobs += _folder_jobs(Path(root), target, suffix_of)
+        else:
+            path = Path(root)
+            name = path.stem + suffix_of(path.suffix.lower())
+            default = path.with_name(f"{path.stem}.{tag}{suffix_of(path.suffix.lower())}")
+            jobs.append(Job(root, _single_output(output or str(default), name, into_folder)))
+    _check_outputs(jobs)
+    if jobs[0].output == STANDARD and options.json:
+        raise UsageError("the image and --json both want stdout; give -o a path.")
+    if jobs[0].output == STANDARD and sys.stdout.isatty():
+        raise UsageError("an image on a terminal cannot be read; redirect stdout or give -o a path.")
+    return _without_existing(jobs, options)
+
+
+def _checked_input(name: str) -> str:
+    if name != STANDARD and not Path(name).exists():
+        raise UsageError(f"{name}: no such file or folder.")
+    return name
+
+
+def _means_folder(output: str) -> bool:
+    return output.endswith(("/", os.sep)) or Path(output).is_dir()
+
+
+def _check_folder(output: str) -> None:
+    if Path(output).is_file() or (Path(output).suffix.lower() in OUTPUT_FORMATS and not _means_folder(output)):
+        raise UsageError(f"{output} is a file or named like one; the results of these inputs need a folder.")
+
+
+def _beside(folder: Path, tag: str) -> Path:
+    folder = folder if folder.name else folder.resolve()
+    return folder.with_name(f"{folder.name}.{tag}")
+
+
+def _single_output(output: str, name: str, into_folder: bool) -> str:
+    if output == STANDARD:
+        return STANDARD
+    if into_folder:
+        return str(Path(output) / name)
+    if Path(output).suffix.lower() not in OUTPUT_FORMATS:
+        raise UsageError(
+            f"{output} has no suffix that names a format ({', '.join(OUTPUT_FORMATS)}); for a folder, end it with /."
+        )
+    return output
+
+
+def _folder_jobs(folder: Path, target: Path, suffix_of: Callable[[str], str]) -> list[Job]:
+    """A job for each image below `folder`, in the same structure below `target`; what lies in `target` is no input."""
+    inside = target.resolve() if target.resolve() != folder.resolve() else None
+    sources = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in INPUT_SUFFIXES
+        and not path.name.startswith(".")
+        and path.is_file()
+        and not (inside and path.resolve().is_relative_to(inside))
+    )
+    if not sources:
+        raise UsageError(f"{folder} holds no image ({', '.join(INPUT_SUFFIXES)}).")
+    names = [path.relative_to(folder).with_suffix(suffix_of(path.suffix.lower())) for path in sources]
+    uses = Counter(names)
+    jobs = []
+    for path, name in zip(sources, names, strict=True):
+        if uses[name] > 1:  # photo.jpg and photo.png keep apart as photo.jpg.png and photo.png.png
+            name = name.with_name(path.name + name.suffix)
+        jobs.append(Job(str(path), str(target / name)))
+    return jobs
+
+
+def _check_outputs(jobs: list[Job]) -> None:
+    if len(jobs) > 1 and any(job.output == STANDARD for job in jobs):
+        raise UsageError(f"stdout takes one image, not {len(jobs)}.")
+    inputs = {os.path.realpath(job.input) for job in jobs if job.input != STANDARD}
+    made_from: dict[str, str] = {}
+    for job in jobs:
+        if job.output == STANDARD:
+            continue
+        if os.path.realpath(job.output) in inputs:
+            raise UsageError(f"{job.output} is an input and would be overwritten; choose another output.")
+        other = made_from.setdefault(os.path.realpath(job.output), job.input)
+        if other != job.input:
+            raise UsageError(f"{other} and {job.input} would both be written to {job.output}; do them one by one.")
+
+
+def _without_existing(jobs: list[Job], options: argparse.Namespace) -> list[Job]:
+    existing = [job for job in jobs if job.output != STANDARD and os.path.lexists(job.output)]
+    if options.skip_existing:
+        return [job for job in jobs if job not in existing]
+    if existing and not options.overwrite:
+        more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
+        raise UsageError(f"{existing[0].output} exists{more}; add --overwrite or --skip-existing, or change -o.")
+    return jobs
+
+
+def run(jobs: list[Job], options: argparse.Namespace, process: Process) -> int:
+    """Do all jobs; a failed one is named on stderr and does not keep the others from being done."""
+    from tqdm import tqdm
+
+    outcomes: list[Outcome] = []
+    bar = tqdm(
+        total=len(jobs),
+        desc=options.command,
+        unit="image",
+        file=sys.stderr,
+        disable=options.quiet or len(jobs) == 1,
+    )
+    try:
+        with bar, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, about files that it reads all the same
+            for job in jobs:
+                outcome = _do(job, process, options)
+                outcomes.append(outcome)
+                bar.update()
+                if outcome.error:
+                    with tqdm.external_write_mode(file=sys.stderr):
+                        named = job.input in outcome.error
+                        print(outcome.error if named else f"{job.input}: {outcome.error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        _report(options, jobs, outcomes)
+        raise
+    return _report(options, jobs, outcomes)
+
+
+def _do(job: Job, process: Process, options: argparse.Namespace) -> Outcome:
+    start = time.perf_counter()
+    error = None
+    try:
+        _write(process(_read(job.input)), job.output, options)
+    except (UsageError, BrokenPipeError):
+        raise
+    except SDPGANError as failure:
+        error = str(failure)
+    except Exception as failure:  # no file may keep the others from being done, and nobody wants a traceback
+        error = _reason(failure)
+    return Outcome(job.input, None if error else job.output, round(time.perf_counter() - start, 3), error)
+
+
+def _report(options: argparse.Namespace, jobs: list[Job], outcomes: list[Outcome]) -> int:
+    if options.json:
+        print(json.dumps([asdict(outcome) for outcome in outcomes], indent=1))
+    elif not options.quiet and options.output != STANDARD:
+        for outcome in outcomes:
+            if outcome.output not in (None, STANDARD):
+                print(outcome.output)
+    return 1 if any(outcome.error for outcome in outcomes) else 0
+
+
+def _read(name: str) -> Image.Image:
+    from . import imaging
+
+    if name != STANDARD:
+        return imaging.open_image(name)
+    from PIL import Image
+
+    data = sys.stdin.buffer.read()
+    if not data:
+        raise SDPGANError("nothing came in on stdin.")
+    try:
+        return imaging.upright(Image.open(BytesIO(data)))
+    except Image.UnidentifiedImageError as error:
+        raise SDPGANError("what came in on stdin is not an image of a known format.") from error
+
+
+def _write(image: Image.Image, output: str, options: argparse.Namespace) -> None:
+    """Write a result whole or not at all, with its colour profile and without the camera's EXIF data (place, time)."""
+    if output == STANDARD:
+        sys.stdout.buffer.write(encode(image, OUTPUT_FORMATS[f".{options.format or 'png'}"], options.quality))
+        sys.stdout.buffer.flush()
+        return
+    path = Path(output)
+    data = encode(image, OUTPUT_FORMATS[path.suffix.lower()], options.quality)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError as error:
+        raise SDPGANError(f"{output} cannot be written: {error.strerror or error}.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def encode(image: Image.Image, format: str, quality: int) -> bytes:
+    """An image file's bytes; transparent parts turn white in a format that has no transparency."""
+    from PIL import Image
+
+    profile = image.info.get("icc_profile")
+    if format in WITHOUT_ALPHA and "A" in image.getbands():
+        ground = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+    settings = {"JPEG": {"quality": quality, "subsampling": "4:4:4"}, "WEBP": {"quality": quality}}.get(format, {})
+    if profile and format != "BMP":
+        settings["icc_profile"] = profile
+    buffer = BytesIO()
+    image.save(buffer, format, **settings)
+    return buffer.getvalue()
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

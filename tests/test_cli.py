@@ -1,0 +1,417 @@
+"""sdpgan_hub/cli.py: the `sdpgan` command."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageCms
+
+import sdpgan_hub
+from sdpgan_hub import SDPGAN, visualization
+from sdpgan_hub.cli import main
+
+COMMAND = [sys.executable, "-m", "sdpgan_hub"]
+EXIF_ORIENTATION, EXIF_ARTIST = 0x0112, 0x013B
+
+
+def picture(height: int = 33, width: int = 46, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    image = cv2.GaussianBlur(rng.integers(0, 120, (height, width, 3), dtype=np.uint8), (0, 0), 2)
+    cv2.circle(image, (width // 2, height // 2), min(height, width) // 4, (240, 180, 60), -1)
+    return image
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    """A saved SDP-GAN of real layout and little width."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("styles") / "tiny"
+    SDPGAN(base_channels=4, residual_blocks=1).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tiny: Path) -> SDPGAN:
+    return SDPGAN.from_pretrained(tiny)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch) -> Path:
+    """A working directory with photo.png and the folder photos/{a.png,B.JPG,nested/c.webp}."""
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(picture()).save("photo.png")
+    Path("photos/nested").mkdir(parents=True)
+    for seed, name in enumerate(["a.png", "B.JPG", "nested/c.webp"], start=1):
+        Image.fromarray(picture(seed=seed)).save(Path("photos", name))
+    Path("photos/notes.txt").write_text("no image")
+    return tmp_path
+
+
+def files(folder: str | Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
+
+
+def pixels(path: str | Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+# stylize
+
+
+def test_stylize_writes_what_the_python_call_gives(here, tiny, model):
+    assert main(["stylize", "photo.png", "-o", "out.png", "--style", str(tiny)]) == 0
+    expected = np.asarray(model.stylize("photo.png"))
+    assert pixels("out.png").shape == picture().shape
+    assert np.array_equal(pixels("out.png"), expected)
+    assert not np.array_equal(pixels("out.png"), picture())
+
+
+def test_without_o_the_result_lies_beside_the_photo_and_its_path_is_printed(here, tiny, capsys):
+    assert main(["stylize", "photo.png", "photos/B.JPG", "--style", str(tiny)]) == 0
+    written = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert written == [Path("photo.tiny.png"), Path("photos/B.tiny.jpg")]
+    assert all(path.is_file() for path in written)
+
+
+def test_a_folder_becomes_a_folder_of_the_same_structure_with_a_progress_bar_on_stderr(here, tiny, capsys):
+    assert main(["stylize", "photos", "--style", str(tiny)]) == 0
+    assert files("photos.tiny") == ["B.jpg", "a.png", "nested/c.webp"]
+    captured = capsys.readouterr()
+    assert "3/3" in captured.err and "%" not in captured.out
+
+
+def test_files_and_folders_go_into_one_output_folder_in_the_format_asked_for(here, tiny):
+    assert main(["stylize", "photo.png", "photos", "-o", "out", "--format", "jpg", "--style", str(tiny)]) == 0
+    assert files("out") == ["B.jpg", "a.jpg", "nested/c.jpg", "photo.jpg"]
+
+
+def test_results_that_would_share_a_name_keep_their_photos_whole_name(here, tiny):
+    Image.fromarray(picture(seed=9)).save("photos/a.bmp")
+    assert main(["stylize", "photos", "-o", "out", "--format", "png", "--style", str(tiny)]) == 0
+    assert files("out") == ["B.png", "a.bmp.png", "a.png.png", "nested/c.png"]
+
+
+def test_an_output_folder_among_the_inputs_is_not_painted_again(here, tiny):
+    arguments = ["stylize", "photos", "-o", "photos/painted", "--style", str(tiny)]
+    assert main(arguments) == 0
+    assert main([*arguments, "--overwrite"]) == 0
+    assert files("photos/painted") == ["B.jpg", "a.png", "nested/c.webp"]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"])
+def test_every_output_format_is_what_its_suffix_says(here, tiny, suffix):
+    assert main(["stylize", "photo.png", "-o", f"out.{suffix}", "--style", str(tiny)]) == 0
+    with Image.open(f"out.{suffix}") as image:
+        assert image.format == {"jpg": "JPEG", "tif": "TIFF"}.get(suffix, suffix.upper())
+
+
+def test_a_higher_quality_makes_a_jpeg_larger_and_closer_to_the_painting(here, tiny, model):
+    painting = np.asarray(model.stylize("photo.png")).astype(float)
+    for quality in ("20", "95"):
+        assert main(["stylize", "photo.png", "-o", f"{quality}.jpg", "--quality", quality, "--style", str(tiny)]) == 0
+    low, high = (np.abs(pixels(f"{quality}.jpg") - painting).mean() for quality in (20, 95))
+    assert high < low / 2
+    assert Path("95.jpg").stat().st_size > Path("20.jpg").stat().st_size
+
+
+def test_transparency_stays_in_png_and_turns_white_in_jpeg(here, tiny):
+    alpha = np.full((33, 46, 1), 255, np.uint8)
+    alpha[:, :20] = 0
+    Image.fromarray(np.concatenate([picture(), alpha], 2)).save("clear.png")
+    assert main(["stylize", "clear.png", "-o", "out.png", "--style", str(tiny)]) == 0
+    assert main(["stylize", "clear.png", "-o", "out.jpg", "--quality", "100", "--style", str(tiny)]) == 0
+    assert np.array_equal(pixels("out.png")[..., 3:], alpha)
+    assert pixels("out.jpg")[:, :8].min() > 250
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_the_colour_profile_stays_and_the_cameras_data_does_not(here, tiny, suffix):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION], exif[EXIF_ARTIST] = 6, "somebody"
+    Image.fromarray(picture()).save("camera.jpg", icc_profile=profile, exif=exif)
+    assert main(["stylize", "camera.jpg", "-o", f"out.{suffix}", "--style", str(tiny)]) == 0
+    with Image.open(f"out.{suffix}") as result:
+        assert result.info["icc_profile"] == profile
+        assert result.size == (33, 46)
+        assert EXIF_ARTIST not in result.getexif() and EXIF_ORIENTATION not in result.getexif()
+
+
+def test_max_size_paints_small_and_gives_the_photos_size(here, tiny, model):
+    arguments = ["stylize", "photo.png", "-o", "out.png", "--style", str(tiny), "--max-size", "24"]
+    assert main(arguments) == 0
+    assert np.array_equal(pixels("out.png"), np.asarray(model.stylize("photo.png", max_size=24)))
+
+
+# failures and exit codes
+
+
+def test_a_broken_file_is_named_and_the_others_are_done_with_exit_code_1(here, tiny, capsys):
+    Path("photos/broken.png").write_bytes(Path("photos/a.png").read_bytes()[:100])
+    Path("photos/empty.jpg").write_bytes(b"")
+    assert main(["stylize", "photos", "-o", "out", "--quiet", "--style", str(tiny)]) == 1
+    captured = capsys.readouterr()
+    assert files("out") == ["B.jpg", "a.png", "nested/c.webp"]
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert len(lines) == 2
+    assert "broken.png" in lines[0] and "empty.jpg" in lines[1]
+
+
+def test_json_is_one_document_with_input_output_seconds_and_error_of_each(here, tiny, capsys):
+    Path("photos/broken.png").write_bytes(b"no image")
+    assert main(["stylize", "photos", "-o", "out", "--json", "--style", str(tiny)]) == 1
+    rows = {Path(row["input"]).name: row for row in json.loads(capsys.readouterr().out)}
+    assert sorted(rows) == ["B.JPG", "a.png", "broken.png", "c.webp"]
+    assert all(set(row) == {"input", "output", "seconds", "error"} for row in rows.values())
+    assert rows["broken.png"]["output"] is None and "broken.png" in rows["broken.png"]["error"]
+    assert Path(rows["a.png"]["output"]).is_file() and rows["a.png"]["error"] is None and rows["a.png"]["seconds"] > 0
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the super-user may write anywhere")
+def test_a_folder_that_may_not_be_written_is_one_sentence(here, tiny, capsys):
+    Path("locked").mkdir(mode=0o500)
+    assert main(["stylize", "photo.png", "-o", "locked/out.png", "--style", str(tiny)]) == 1
+    assert "locked/out.png cannot be written: Permission denied" in capsys.readouterr().err
+
+
+def test_an_output_below_a_file_is_one_sentence_and_leaves_nothing_behind(here, tiny, capsys):
+    before = files(".")
+    assert main(["stylize", "photo.png", "-o", "photos/notes.txt/out.png", "--style", str(tiny)]) == 1
+    assert "photos/notes.txt/out.png cannot be written: " in capsys.readouterr().err
+    assert files(".") == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.jpg"], "nowhere.jpg: no such file or folder"),
+        (["photo.png", "-o", "out.gif"], ".jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff"),
+        (["photo.png", "-o", "out"], "has no suffix that names a format"),
+        (["photos", "-o", "out.png"], "need a folder"),
+        (["photo.png", "photos/a.png", "-o", "out.png"], "need a folder"),
+        (["photos", "-o", "photos/notes.txt"], "need a folder"),
+        (["photos/nested/..", "-o", "photos", "--overwrite"], "is an input and would be overwritten"),
+        (["photo.png", "-o", "./photo.png", "--overwrite"], "is an input and would be overwritten"),
+        (["photo.png", "photos/photo.png", "-o", "out/"], "would both be written to"),
+        (["empty"], "empty holds no image"),
+        (["photos", "-o", "-"], "stdout takes one image"),
+        (["photo.png", "photos/a.png", "-o", "-"], "stdout takes one image, not 2"),
+        (["photo.png", "-o", "-", "--json"], "both want stdout"),
+        (["-", "--json"], "both want stdout"),
+        (["photo.png", "-o", "photos/a.png"], "photos/a.png exists; add --overwrite or --skip-existing"),
+        (["photo.png", "--style", "no such style"], "There is no style or folder 'no such style'"),
+        (["photo.png", "--style", "photos"], "not an SDP-GAN model"),
+        (["photo.png", "--device", "abacus"], "'abacus'"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_with_exit_code_2_and_writes_nothing(here, tiny, capsys, arguments, message):
+    Path("empty").mkdir()
+    Image.fromarray(picture(seed=5)).save("photos/photo.png")
+    before = {name: Path(name).read_bytes() for name in files(".")}
+    assert main(["stylize", "--style", str(tiny), *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("sdpgan stylize: error: ") and captured.err.count("\n") == 1
+    assert message in captured.err
+    assert {name: Path(name).read_bytes() for name in files(".")} == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["paint"],
+        ["stylize"],
+        ["stylize", "photo.png", "--quality", "0"],
+        ["stylize", "photo.png", "--quality", "high"],
+        ["stylize", "photo.png", "--max-size", "3"],
+        ["stylize", "photo.png", "--overwrite", "--skip-existing"],
+        ["saliency", "photo.png", "--method", "guess"],
+        ["saliency", "photo.png", "--view", "cube"],
+    ],
+)
+def test_wrong_arguments_are_a_usage_error(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "error: " in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_result_that_exists_is_kept_refused_or_replaced_as_asked(here, tiny):
+    arguments = ["stylize", "photos", "-o", "out", "--style", str(tiny)]
+    assert main(arguments) == 0
+    Path("out/a.png").write_bytes(b"mine")
+    Path("out/B.jpg").unlink()
+    assert main(arguments) == 2
+    assert not Path("out/B.jpg").exists()
+    assert main([*arguments, "--skip-existing"]) == 0
+    assert Path("out/B.jpg").exists() and Path("out/a.png").read_bytes() == b"mine"
+    assert main([*arguments, "--overwrite"]) == 0
+    assert pixels("out/a.png").shape == picture().shape
+    assert main([*arguments, "--skip-existing", "--json"]) == 0
+
+
+def test_a_hub_model_that_is_not_cached_is_one_line_with_exit_code_2(here, monkeypatch, capsys):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(here / "hub"))
+    assert main(["stylize", "photo.png", "--style", "org/name", "--local-files-only"]) == 2
+    assert "org/name" in capsys.readouterr().err
+
+
+# saliency
+
+
+def test_the_map_of_the_network_is_its_saliency_map_in_8_bit_grey(here, tiny, model):
+    assert main(["saliency", "photo.png", "--style", str(tiny)]) == 0
+    with Image.open("photo.saliency.png") as image:
+        assert image.mode == "L"
+    expected = np.rint(model.saliency_map("photo.png") * 255)
+    assert np.array_equal(pixels("photo.saliency.png"), expected)
+
+
+@pytest.mark.parametrize("view", ["heat", "overlay", "contour"])
+def test_each_view_is_the_one_of_the_visualization_module(here, tiny, model, view):
+    assert main(["saliency", "photo.png", "-o", "out.png", "--view", view, "--style", str(tiny)]) == 0
+    saliency = model.saliency_map("photo.png")
+    expected = {
+        "heat": lambda: visualization.heat_map(saliency),
+        "overlay": lambda: visualization.overlay(picture(), saliency),
+        "contour": lambda: visualization.contour(picture(), saliency),
+    }[view]()
+    assert np.array_equal(pixels("out.png"), expected)
+
+
+@pytest.mark.parametrize(
+    ("method", "function"),
+    [("reference", "reference"), ("rbd", "robust_background"), ("mbd", "minimum_barrier")],
+)
+def test_each_classic_method_is_its_detector_and_needs_no_style(here, method, function):
+    pytest.importorskip("skimage")
+    pytest.importorskip("numba")
+    from sdpgan_hub import saliency
+
+    assert main(["saliency", "photo.png", "-o", "map.png", "--method", method]) == 0
+    expected = getattr(saliency, function)(picture())
+    assert np.abs(pixels("map.png") / 255 - expected).max() <= 0.5 / 255 + 1e-6
+
+
+def test_maps_of_a_folder_are_png_and_a_jpg_and_a_png_of_one_name_keep_apart(here, tiny):
+    Image.fromarray(picture(seed=9)).save("photos/a.jpg")
+    assert main(["saliency", "photos", "--style", str(tiny)]) == 0
+    assert files("photos.saliency") == ["B.png", "a.jpg.png", "a.png.png", "nested/c.png"]
+
+
+def test_a_missing_extra_is_one_line_with_exit_code_2_that_says_what_to_install(here, monkeypatch, capsys):
+    for name in ("skimage.segmentation", "skimage.morphology"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert main(["saliency", "photo.png", "-o", "map.png", "--method", "rbd"]) == 2
+    captured = capsys.readouterr()
+    assert "pip install" in captured.err and "[saliency]" in captured.err and captured.err.count("\n") == 1
+
+
+# styles
+
+
+def test_styles_lists_every_shipped_style_with_its_folder(capsys):
+    from sdpgan_hub.styles import available
+
+    assert main(["styles", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["name"]: Path(row["path"]) for row in rows} == available()
+    assert all(row["bytes"] > 0 for row in rows)
+    assert main(["styles"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [row["name"] for row in rows]
+
+
+# stdin and stdout
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [(b"rubbish", "not an image of a known format"), (b"", "nothing came in"), (None, "is it whole?")],
+)
+def test_rubbish_on_stdin_is_one_line_with_exit_code_1(here, tiny, monkeypatch, capsys, data, message):
+    data = Path("photo.png").read_bytes()[:500] if data is None else data
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    assert main(["stylize", "-", "-o", "out.png", "--style", str(tiny)]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("-: ") and message in captured.err and captured.err.count("\n") == 1
+    assert not Path("out.png").exists()
+
+
+# as a process
+
+
+def run(*arguments: str, **options) -> subprocess.CompletedProcess:
+    root = str(Path(sdpgan_hub.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+    return subprocess.run([*COMMAND, *arguments], env=environment, capture_output=True, timeout=60, **options)
+
+
+def test_version_and_help_answer_without_loading_torch(tmp_path):
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
+    script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from sdpgan_hub.cli import main; main(sys.argv[1:])"
+    environment = {**os.environ, "PYTHONPATH": str(Path(sdpgan_hub.__file__).parents[1])}
+    for argument, expected in (("--version", sdpgan_hub.__version__), ("--help", "stylize")):
+        done = subprocess.run([sys.executable, "-c", script, argument], env=environment, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert expected in done.stdout
+
+
+def test_a_photo_comes_in_on_stdin_and_the_painting_goes_out_on_stdout(here, tiny, model):
+    done = run("stylize", "-", "--style", str(tiny), input=Path("photo.png").read_bytes())
+    assert (done.returncode, done.stderr) == (0, b"")
+    with Image.open(io.BytesIO(done.stdout)) as painting:
+        assert painting.format == "PNG"
+        difference = np.abs(np.asarray(painting).astype(int) - np.asarray(model.stylize("photo.png")))
+    assert difference.max() <= 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals and pipes")
+def test_ctrl_c_ends_quietly_with_130_whole_files_and_a_whole_json_document(here, tiny):
+    for index in range(60):
+        Image.fromarray(picture(256, 256, seed=index % 3)).save(f"photos/{index:02}.png", compress_level=1)
+    root = str(Path(sdpgan_hub.__file__).parents[1])
+    started = subprocess.Popen(
+        [*COMMAND, "stylize", "photos", "-o", "out", "--json", "--style", str(tiny)],
+        env={**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    while started.poll() is None and not list(Path().glob("out/*.png")):
+        time.sleep(0.01)
+    os.killpg(started.pid, signal.SIGINT)
+    out, errors = started.communicate(timeout=30)
+    assert started.returncode == 130
+    assert b"Traceback" not in errors and errors.endswith(b"stopped\n")
+    done = json.loads(out)
+    assert 0 < len(done) < 63
+    assert not list(Path("out").rglob("*.part"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals and pipes")
+def test_a_reader_that_went_away_ends_it_quietly_with_141():
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    piped = subprocess.run(
+        [*COMMAND, "styles", "--json"],
+        env={**os.environ, "PYTHONPATH": str(Path(sdpgan_hub.__file__).parents[1])},
+        stdout=write_end,
+        stderr=subprocess.PIPE,
+        timeout=60,
+    )
+    os.close(write_end)
+    assert (piped.returncode, piped.stderr) == (141, b"")

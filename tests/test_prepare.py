@@ -1,0 +1,369 @@
+"""training/prepare.py: saliency references and edge-blurred paintings on disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from sdpgan_hub.errors import SDPGANError
+from training import prepare as prepare_module
+from training.prepare import (
+    edge_blurred,
+    edge_blurred_path,
+    image_files,
+    main,
+    prepare,
+    read_mask,
+    read_rgb,
+    saliency_path,
+)
+
+SCRIPT = Path(prepare_module.__file__)
+EXIF_ORIENTATION = 0x0112
+
+
+def picture(height: int = 40, width: int = 56, seed: int = 0) -> np.ndarray:
+    """A bright ellipse on a smooth dark ground, a little different for every seed."""
+    rng = np.random.default_rng(seed)
+    image = cv2.GaussianBlur(rng.integers(20, 70, (height, width, 3), dtype=np.uint8), (0, 0), 3)
+    centre = (width // 2 + int(rng.integers(-4, 5)), height // 2)
+    cv2.ellipse(image, centre, (width // 5, height // 4), 0, 0, 360, (220, 160, 40), -1)
+    return image
+
+
+def write_pictures(folder: Path, names: list[str]) -> Path:
+    for seed, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(seed=seed)).save(path)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture
+def paintings(tmp_path: Path) -> Path:
+    return write_pictures(tmp_path / "paintings", ["a.png", "b.JPG", "nested/deeper/c.jpeg"])
+
+
+# edge_blurred, Sec. III-B
+
+
+def test_edge_blur_leaves_every_pixel_far_from_an_edge_as_it_was_and_softens_the_edge():
+    step = np.full((64, 64, 3), 30, np.uint8)
+    step[:, 32:] = 220
+    grain = np.random.default_rng(0).integers(0, 12, step.shape, dtype=np.uint8)
+    image = step + grain
+    blurred = edge_blurred(image)
+    near = np.abs(np.arange(64) - 31.5) < 1
+    far = np.abs(np.arange(64) - 31.5) > 4
+    assert np.array_equal(blurred[:, far], image[:, far])
+    slope = [np.ptp(x[:, near].astype(int)) for x in (image, blurred)]
+    assert slope[1] < 0.6 * slope[0]
+
+
+def test_edge_blur_of_an_image_without_edges_is_the_image():
+    ramp = np.repeat(np.linspace(0, 255, 64).astype(np.uint8)[None, :, None], 48, 0).repeat(3, 2)
+    assert np.array_equal(edge_blurred(ramp), ramp)
+
+
+def test_edge_blur_inside_the_dilated_edges_is_opencvs_5x5_gaussian():
+    image = picture()
+    changed = (edge_blurred(image) != image).any(2)
+    assert 0.05 < changed.mean() < 0.6
+    assert np.array_equal(edge_blurred(image)[changed], cv2.GaussianBlur(image, (5, 5), 0)[changed])
+
+
+def test_edge_blur_commutes_with_a_left_right_flip_up_to_ties_in_canny():
+    image = picture(96, 96)
+    straight, flipped = edge_blurred(image), edge_blurred(image[:, ::-1].copy())[:, ::-1]
+    assert (straight != flipped).any(2).mean() < 0.01
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 50, 3), (50, 1, 3)])
+def test_edge_blur_takes_images_one_pixel_wide(shape):
+    assert edge_blurred(np.full(shape, 9, np.uint8)).shape == shape
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])
+def test_edge_blur_refuses_grey_and_float_images(image):
+    with pytest.raises(SDPGANError, match="uint8 H x W x 3"):
+        edge_blurred(image)
+
+
+def test_edge_blur_of_real_van_goghs_keeps_more_than_a_fifth_and_changes_more_than_a_tenth_of_each(shared: Path):
+    files = image_files(shared / "data" / "paintings" / "vangogh" / "val")[::4]
+    for path in files:
+        image = read_rgb(path)
+        changed = (edge_blurred(image) != image).any(2).mean()
+        assert 0.1 < changed < 0.8, path.name
+
+
+# reading
+
+
+def test_read_rgb_turns_the_photo_as_exif_says(tmp_path: Path):
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = 6
+    Image.fromarray(picture(40, 56)).save(tmp_path / "turned.png", exif=exif)
+    assert np.array_equal(read_rgb(tmp_path / "turned.png"), np.rot90(picture(40, 56), -1))
+
+
+def test_read_rgb_scales_16_bit_grey_to_8_bits(tmp_path: Path):
+    Image.fromarray(np.array([[0, 257, 65535]], np.uint16)).save(tmp_path / "deep.png")
+    assert read_rgb(tmp_path / "deep.png").tolist() == [[[0] * 3, [1] * 3, [255] * 3]]
+
+
+def test_image_files_finds_nested_and_upper_case_names_and_no_hidden_ones(paintings: Path):
+    (paintings / ".hidden.png").write_bytes((paintings / "a.png").read_bytes())
+    (paintings / "notes.txt").write_text("not an image")
+    names = [p.relative_to(paintings).as_posix() for p in image_files(paintings)]
+    assert names == ["a.png", "b.JPG", "nested/deeper/c.jpeg"]
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        np.array([[0, 1], [1, 0]], np.uint8),
+        np.array([[0, 255], [255, 0]], np.uint8),
+        np.array([[0, 60000], [60000, 0]], np.uint16),
+        np.array([[False, True], [True, False]]),
+    ],
+    ids=["0/1", "0/255", "16 bit", "1 bit"],
+)
+def test_a_mask_is_binary_whatever_its_file_calls_white(tmp_path: Path, stored):
+    Image.fromarray(stored).save(tmp_path / "mask.png")
+    assert read_mask(tmp_path / "mask.png", 2, 2).tolist() == [[0, 255], [255, 0]]
+
+
+def test_a_mask_is_scaled_only_to_a_photo_of_the_same_proportions(tmp_path: Path):
+    Image.fromarray(np.array([[0, 255]], np.uint8).repeat(10, 0).repeat(10, 1)).save(tmp_path / "mask.png")
+    assert np.array_equal(read_mask(tmp_path / "mask.png", 20, 40)[0], [0] * 20 + [255] * 20)
+    with pytest.raises(SDPGANError, match="20x10, the photo 40x40"):
+        read_mask(tmp_path / "mask.png", 40, 40)
+
+
+# the cache
+
+
+def test_results_lie_under_the_sources_name_in_its_size(paintings: Path, tmp_path: Path):
+    prepare(None, paintings, tmp_path / "cache", workers=1, progress=False)
+    for source in image_files(paintings):
+        result = edge_blurred_path(tmp_path / "cache", paintings, source)
+        assert result == tmp_path / "cache" / "edge_blurred" / (source.relative_to(paintings).as_posix() + ".png")
+        assert np.array_equal(read_rgb(result), edge_blurred(read_rgb(source)))
+
+
+def test_a_second_run_does_nothing(paintings: Path, tmp_path: Path):
+    first = prepare(None, paintings, tmp_path / "cache", workers=1, progress=False)
+    times = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.png")}
+    second = prepare(None, paintings, tmp_path / "cache", workers=1, progress=False)
+    assert (first.made, first.kept, second.made, second.kept) == (3, 0, 0, 3)
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.png")} == times
+
+
+def test_only_the_missing_the_newer_and_the_replaced_are_done_again(paintings: Path, tmp_path: Path):
+    cache = tmp_path / "cache"
+    names = ["a.png", "b.JPG", "d.png", "e.png"]
+    write_pictures(paintings, names)
+    prepare(None, paintings, cache, workers=1, progress=False)
+    edge_blurred_path(cache, paintings, paintings / "a.png").unlink()
+    future = time.time() + 100
+    os.utime(paintings / "b.JPG", (future, future))
+    Image.fromarray(picture(30, 30, seed=9)).save(paintings / "d.png")
+    os.utime(paintings / "d.png", (1, 1))
+    summary = prepare(None, paintings, cache, workers=1, progress=False)
+    assert (summary.made, summary.kept) == (3, 2)
+    assert read_rgb(edge_blurred_path(cache, paintings, paintings / "d.png")).shape == (30, 30, 3)
+
+
+def test_results_of_another_recipe_are_done_again(paintings: Path, tmp_path: Path, monkeypatch):
+    prepare(None, paintings, tmp_path / "cache", workers=1, progress=False)
+    monkeypatch.setitem(prepare_module.EDGE_BLUR_RECIPE, "version", 0)
+    assert prepare(None, paintings, tmp_path / "cache", workers=1, progress=False).made == 3
+
+
+def test_a_png_that_this_script_did_not_write_is_not_taken_for_a_result(paintings: Path, tmp_path: Path):
+    foreign = edge_blurred_path(tmp_path / "cache", paintings, paintings / "a.png")
+    foreign.parent.mkdir(parents=True)
+    Image.fromarray(picture()).save(foreign)
+    assert prepare(None, paintings, tmp_path / "cache", workers=1, progress=False).made == 3
+
+
+def test_an_unreadable_file_is_named_and_skipped_and_tried_again(paintings: Path, tmp_path: Path, capsys):
+    whole = (paintings / "a.png").read_bytes()
+    (paintings / "a.png").write_bytes(whole[: len(whole) // 2])
+    (paintings / "empty.jpg").write_bytes(b"")
+    summary = prepare(None, paintings, tmp_path / "cache", workers=1, progress=False)
+    assert summary.made == 2
+    assert sorted(Path(name).name for name in summary.failed) == ["a.png", "empty.jpg"]
+    warnings = capsys.readouterr().err
+    assert "a.png" in warnings and "empty.jpg" in warnings and "Traceback" not in warnings
+    assert not list((tmp_path / "cache").rglob("*a.png*"))
+    (paintings / "a.png").write_bytes(whole)
+    again = prepare(None, paintings, tmp_path / "cache", workers=1, progress=False)
+    assert (again.made, again.kept, len(again.failed)) == (1, 2, 1)
+
+
+def test_the_number_of_workers_does_not_change_a_byte(paintings: Path, tmp_path: Path):
+    prepare(None, paintings, tmp_path / "one", workers=1, progress=False)
+    prepare(None, paintings, tmp_path / "two", workers=2, progress=False)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_a_failed_write_leaves_nothing_behind_and_says_which_file(paintings: Path, tmp_path: Path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(prepare_module.os, "replace", full)
+    with pytest.raises(SDPGANError, match="cannot be written: No space left"):
+        prepare(None, paintings, tmp_path / "cache", workers=1, progress=False)
+    assert contents(tmp_path / "cache") == {}
+
+
+def test_partial_files_of_a_killed_run_are_removed_once_old(paintings: Path, tmp_path: Path):
+    results = tmp_path / "cache" / "edge_blurred"
+    results.mkdir(parents=True)
+    old, young = results / ".a.png.png.1.part", results / ".b.JPG.png.2.part"
+    old.write_bytes(b"half")
+    young.write_bytes(b"half")
+    os.utime(old, (1, 1))
+    prepare(None, paintings, tmp_path / "cache", workers=1, progress=False)
+    assert not old.exists() and young.exists()
+
+
+# refusals
+
+
+def test_an_empty_folder_a_missing_folder_and_a_cache_among_the_photos_are_one_sentence(
+    paintings: Path, tmp_path: Path
+):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SDPGANError, match="empty holds no image"):
+        prepare(tmp_path / "empty", None, tmp_path / "cache")
+    with pytest.raises(SDPGANError, match="nowhere is not a folder"):
+        prepare(tmp_path / "nowhere", None, tmp_path / "cache")
+    with pytest.raises(SDPGANError, match="lies inside"):
+        prepare(None, paintings, paintings / "cache")
+    with pytest.raises(SDPGANError, match="at least 1"):
+        prepare(None, paintings, tmp_path / "cache", workers=0)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_masks_of_other_photos_are_refused(paintings: Path, tmp_path: Path):
+    write_pictures(tmp_path / "masks", ["other.png"])
+    with pytest.raises(SDPGANError, match="No mask in"):
+        prepare(paintings, None, tmp_path / "cache", masks=tmp_path / "masks", workers=1)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--cache", "c"]])
+def test_the_command_line_without_folders_is_a_usage_error(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2
+    assert "error" in capsys.readouterr().err
+
+
+def test_exit_codes_are_0_for_all_1_for_skipped_2_for_nothing_to_do(paintings: Path, tmp_path: Path, capsys):
+    arguments = ["--cache", str(tmp_path / "cache"), "--workers", "1", "--quiet", "--paintings"]
+    assert main([*arguments, str(paintings)]) == 0
+    (paintings / "broken.png").write_bytes(b"no image")
+    assert main([*arguments, str(paintings)]) == 1
+    assert main([*arguments, str(tmp_path / "nowhere")]) == 2
+    assert capsys.readouterr().err.count("\n") == 2
+
+
+# saliency references, Eq. 7
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return write_pictures(tmp_path / "photos", ["a.png", "nested/b.png"])
+
+
+def test_the_reference_on_disk_is_sdpgan_hubs_rounded_to_8_bits(photos: Path, tmp_path: Path):
+    pytest.importorskip("skimage")
+    pytest.importorskip("numba")
+    from sdpgan_hub.saliency import reference
+
+    prepare(photos, None, tmp_path / "cache", workers=1, progress=False)
+    for photo in image_files(photos):
+        with Image.open(saliency_path(tmp_path / "cache", photos, photo)) as stored:
+            assert stored.mode == "L"
+            error = np.abs(np.asarray(stored) / 255 - reference(read_rgb(photo)))
+        assert error.max() <= 0.5 / 255 + 1e-6
+
+
+def test_a_mask_replaces_the_reference_of_its_photo_and_the_manifest_says_so(photos: Path, tmp_path: Path):
+    pytest.importorskip("skimage")
+    pytest.importorskip("numba")
+    drawn = np.zeros((40, 56), np.uint8)
+    drawn[10:30, 20:40] = 255
+    (tmp_path / "masks" / "nested").mkdir(parents=True)
+    Image.fromarray(drawn).save(tmp_path / "masks" / "nested" / "b.png")
+    cache = tmp_path / "cache"
+    without = prepare(photos, None, cache, workers=1, progress=False)
+    with_mask = prepare(photos, None, cache, masks=tmp_path / "masks", workers=1, progress=False)
+    assert (without.made, with_mask.made, with_mask.kept, with_mask.masks) == (2, 1, 1, 1)
+    assert np.array_equal(np.asarray(Image.open(cache / "saliency" / "nested" / "b.png.png")), drawn)
+    manifest = json.loads((cache / "saliency" / "manifest.json").read_text())
+    assert manifest["files"] == {"a.png.png": "saliency reference", "nested/b.png.png": "human mask"}
+    assert manifest["counts"] == {"saliency reference": 1, "human mask": 1}
+    assert prepare(photos, None, cache, workers=1, progress=False).made == 1
+
+
+def test_the_digest_of_a_method_changes_with_its_code_and_not_with_its_docstrings(tmp_path: Path, monkeypatch):
+    package = tmp_path / "made_up_method"
+    package.mkdir()
+    (package / "__init__.py").write_text('"""One."""\nvalue = 1\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    first = prepare_module._code_digest("made_up_method")
+    (package / "__init__.py").write_text('"""Two,\nlonger."""\n# and a comment\nvalue = 1\n')
+    assert prepare_module._code_digest("made_up_method") == first
+    (package / "__init__.py").write_text('"""One."""\nvalue = 2\n')
+    assert prepare_module._code_digest("made_up_method") != first
+
+
+def test_a_missing_library_is_one_error_and_not_one_for_every_photo(photos: Path, tmp_path: Path, monkeypatch):
+    for name in ("skimage.segmentation", "skimage.morphology"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(SDPGANError, match=r"pip install .*saliency"):
+        prepare(photos, None, tmp_path / "cache", workers=1, progress=False)
+
+
+# as a script
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_ctrl_c_leaves_a_cache_of_whole_files_that_the_next_run_completes(tmp_path: Path):
+    paintings, cache = tmp_path / "paintings", tmp_path / "cache"
+    paintings.mkdir()
+    for index in range(60):
+        Image.fromarray(picture(384, 384, seed=index % 3)).save(paintings / f"{index:03}.png", compress_level=1)
+    command = [sys.executable, str(SCRIPT), "--paintings", str(paintings), "--cache", str(cache), "--workers", "2"]
+    run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while run.poll() is None and not list(cache.glob("edge_blurred/*.png")):
+        time.sleep(0.01)
+    os.killpg(run.pid, signal.SIGINT)
+    errors = run.communicate(timeout=30)[1]
+    assert run.returncode == 130
+    assert "Traceback" not in errors and "run the same command again" in errors
+    done = sorted(cache.glob("edge_blurred/*.png"))
+    assert 0 < len(done) < 60
+    assert all(read_rgb(path).shape == (384, 384, 3) for path in done)
+    assert not list(cache.rglob("*.part"))
+    assert len(json.loads((cache / "edge_blurred" / "manifest.json").read_text())["files"]) == len(done)
+    summary = prepare(None, paintings, cache, workers=1, progress=False)
+    assert (summary.made, summary.kept) == (60 - len(done), len(done))

@@ -1,0 +1,424 @@
+"""Once, before training: saliency references of the photos (Eq. 7) and edge-blurred paintings (Sec. III-B), cached.
+
+    python training/prepare.py --photos DIR --paintings DIR --cache DIR [--masks DIR]
+
+    CACHE/saliency/<photo's path in its folder>.png           8-bit grey, the photo's height x width, 255 = salient
+    CACHE/edge_blurred/<painting's path in its folder>.png    RGB, the painting's height x width
+    CACHE/{saliency,edge_blurred}/manifest.json               what each was made with; masks or references per photo
+
+Every result carries, as PNG text, the recipe it was made with and the size of its source file. It is made again when
+either differs from what would be made now or when its source is newer; everything else is left as it is. Files
+appear under their name only when whole, so a run may be stopped at any time and started again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
+from tqdm import tqdm
+
+if not __package__:  # run as a file: the repository's root is not on the path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from sdpgan_hub.errors import SDPGANError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+CANNY_SIGMA = 1.0
+CANNY_THRESHOLDS = (100, 200)
+DILATION_SIZE = 5
+GAUSSIAN_SIZE = 5
+EDGE_BLUR_RECIPE = {
+    "method": "Canny, dilation, Gaussian inside the dilated edges",
+    "version": 1,
+    "canny_sigma": CANNY_SIGMA,
+    "canny_thresholds": list(CANNY_THRESHOLDS),
+    "dilation": DILATION_SIZE,
+    "gaussian": GAUSSIAN_SIZE,
+}
+MASK_RECIPE = {"method": "human mask", "version": 1}
+RECIPE_KEY = "sdpgan_hub"
+LEFTOVER_SECONDS = 3600
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+def edge_blurred(image: np.ndarray) -> np.ndarray:
+    """Remove an image's clear edges: Canny, dilation, Gaussian smoothing inside the dilated edges (Sec. III-B).
+
+    image: uint8 H x W x 3, RGB. Returns a new array of the same shape and type, equal to `image` outside the dilated
+    edges. The 5 x 5 sizes are CartoonGAN's (reference 8 of the paper), where the smoothing's sigma is OpenCV's rule,
+    1.1 px. Canny's own smoothing, which OpenCV leaves to its caller, keeps it to the outlines of objects and brush
+    strokes: 45 % of a 256-px Van Gogh is then near an edge, 26 % of a Monet, 28 % of a print; without it 77, 61, 45 %.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise SDPGANError(f"edge_blurred takes a uint8 H x W x 3 image, not {image.dtype} {image.shape}.")
+    grey = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (0, 0), CANNY_SIGMA)
+    edges = cv2.Canny(grey, *CANNY_THRESHOLDS)
+    near_edges = cv2.dilate(edges, np.ones((DILATION_SIZE, DILATION_SIZE), np.uint8)) > 0
+    smooth = cv2.GaussianBlur(image, (GAUSSIAN_SIZE, GAUSSIAN_SIZE), 0)
+    return np.where(near_edges[..., None], smooth, image)
+
+
+def read_rgb(path: str | Path) -> np.ndarray:
+    """The image file as uint8 H x W x 3, RGB, turned as its EXIF orientation says; 16-bit grey is scaled to 8."""
+    with Image.open(path) as image:
+        upright = ImageOps.exif_transpose(image)
+    if upright.mode == "F":
+        raise SDPGANError("it holds floats, whose white is unknown; store it with 8 or 16 bits.")
+    if upright.mode.startswith("I"):
+        grey = np.clip(np.rint(np.asarray(upright).astype(np.float32) * (255 / 65535)), 0, 255).astype(np.uint8)
+        return grey[..., None].repeat(3, axis=2)
+    return np.array(upright.convert("RGB"))
+
+
+def read_mask(path: str | Path, height: int, width: int) -> np.ndarray:
+    """A binary mask as uint8 height x width, 0 or 255; white is what lies above half of the file's largest value.
+
+    A mask of another size is scaled when its proportions are those of height x width, else SDPGANError.
+    """
+    with Image.open(path) as image:
+        upright = ImageOps.exif_transpose(image)
+        grey = np.asarray(upright if upright.mode.startswith(("I", "F")) else upright.convert("L"))
+    mask = np.where(grey > grey.max() / 2, 255, 0).astype(np.uint8)
+    if abs(mask.shape[0] * width - mask.shape[1] * height) > max(height, width, *mask.shape):
+        raise SDPGANError(f"its mask {path} is {mask.shape[1]}x{mask.shape[0]}, the photo {width}x{height}.")
+    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
+
+
+def image_files(folder: str | Path) -> list[Path]:
+    """Every image file below `folder`, hidden ones left out, sorted; SDPGANError where there is none."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise SDPGANError(f"{folder} is not a folder.")
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+    if not found:
+        raise SDPGANError(f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+    return found
+
+
+def saliency_path(cache: str | Path, photos: str | Path, photo: str | Path) -> Path:
+    """Where the saliency reference of `photo`, a file below `photos`, lies in `cache`."""
+    return _result_path(Path(cache) / "saliency", Path(photos), Path(photo))
+
+
+def edge_blurred_path(cache: str | Path, paintings: str | Path, painting: str | Path) -> Path:
+    """Where the edge-blurred copy of `painting`, a file below `paintings`, lies in `cache`."""
+    return _result_path(Path(cache) / "edge_blurred", Path(paintings), Path(painting))
+
+
+def _result_path(results: Path, sources: Path, source: Path) -> Path:
+    relative = source.relative_to(sources)
+    return results / relative.with_name(relative.name + ".png")
+
+
+@dataclass
+class Summary:
+    """What one run of `prepare` did."""
+
+    made: int = 0
+    kept: int = 0
+    masks: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    """Source file -> why it has no result."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One result: `make(source, mask)` written to `result`, labelled with `recipe`."""
+
+    source: Path
+    result: Path
+    make: Callable[[Path, Path | None], np.ndarray]
+    recipe: str
+    mask: Path | None = None
+
+    def is_done(self) -> bool:
+        """Whether the result is there, made by this recipe, and no older than what it was made from."""
+        try:
+            made = self.result.stat().st_mtime_ns
+            inputs = [self.source] if self.mask is None else [self.source, self.mask]
+            if any(path.stat().st_mtime_ns > made for path in inputs):
+                return False
+            with Image.open(self.result) as image:
+                return image.info.get(RECIPE_KEY) == self.recipe
+        except OSError:
+            return False
+
+
+def prepare(
+    photos: str | Path | None,
+    paintings: str | Path | None,
+    cache: str | Path,
+    *,
+    masks: str | Path | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Summary:
+    """Fill `cache` with what training needs beside the images themselves; do only what is not there yet.
+
+    photos, paintings: folders, searched recursively; None leaves that half out. masks: a folder of binary masks, used
+    in place of the saliency reference for each photo of the same relative path without suffix. workers: processes,
+    all cores by default. A file that cannot be read is named in the summary and on stderr, and skipped. Raises
+    SDPGANError for a folder without images and for a cache that cannot be written.
+    """
+    workers = _available_cores() if workers is None else workers
+    if workers < 1:
+        raise SDPGANError(f"workers is {workers}; it must be at least 1.")
+    cache = Path(cache)
+    for folder in (photos, paintings):
+        if folder is not None and cache.resolve().is_relative_to(Path(folder).resolve()):
+            raise SDPGANError(f"The cache {cache} lies inside {folder}, where its files would be taken for images.")
+    if masks is not None and photos is None:
+        raise SDPGANError(f"The masks of {masks} need the photos they belong to.")
+    batches = []
+    if photos is not None:
+        batches.append(("saliency", "saliency references", _saliency_jobs(Path(photos), cache, masks)))
+    if paintings is not None:
+        batches.append(("edge_blurred", "edge-blurred paintings", _edge_blur_jobs(Path(paintings), cache)))
+    summary = Summary()
+    for name, description, jobs in batches:
+        _run(jobs, cache / name, description, workers, progress, summary)
+    return summary
+
+
+def _saliency_jobs(photos: Path, cache: Path, masks: str | Path | None) -> list[Job]:
+    files = image_files(photos)
+    mask_of = {}
+    if masks is not None:
+        mask_of = {path.relative_to(masks).with_suffix(""): path for path in reversed(image_files(masks))}
+    jobs = []
+    reference = {"method": "saliency reference", "code": _code_digest("sdpgan_hub.saliency")}
+    for photo in files:
+        mask = mask_of.get(photo.relative_to(photos).with_suffix(""))
+        recipe = reference if mask is None else MASK_RECIPE
+        result = saliency_path(cache, photos, photo)
+        jobs.append(Job(photo, result, make_saliency, _label(recipe, photo, mask), mask))
+    if masks is not None and not any(job.mask for job in jobs):
+        raise SDPGANError(f"No mask in {masks} has the path of a photo in {photos}, suffixes aside.")
+    return jobs
+
+
+def _edge_blur_jobs(paintings: Path, cache: Path) -> list[Job]:
+    return [
+        Job(path, edge_blurred_path(cache, paintings, path), make_edge_blurred, _label(EDGE_BLUR_RECIPE, path))
+        for path in image_files(paintings)
+    ]
+
+
+def make_saliency(photo: Path, mask: Path | None) -> np.ndarray:
+    """The target z of Eq. 7 for one photo, uint8 H x W: its mask where it has one, else the mean of RBD and MB+."""
+    image = read_rgb(photo)
+    if mask is not None:
+        return read_mask(mask, *image.shape[:2])
+    from sdpgan_hub.saliency import reference
+
+    return np.rint(reference(image) * 255).astype(np.uint8)
+
+
+def make_edge_blurred(painting: Path, mask: None = None) -> np.ndarray:
+    """`edge_blurred` of one file, uint8 H x W x 3."""
+    return edge_blurred(read_rgb(painting))
+
+
+def _label(recipe: dict, *sources: Path | None) -> str:
+    sizes = [path.stat().st_size for path in sources if path is not None]
+    return json.dumps({**recipe, "source_bytes": sizes}, sort_keys=True)
+
+
+def _code_digest(package: str) -> str:
+    """A digest of a package's code, docstrings and comments aside: the version of a method nobody has to remember."""
+    spec = importlib.util.find_spec(package)
+    digest = hashlib.sha256()
+    for path in sorted(Path(spec.submodule_search_locations[0]).rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+                del node.body[0]
+        digest.update(ast.dump(tree).encode())
+    return digest.hexdigest()[:16]
+
+
+def _run(jobs: list[Job], results: Path, description: str, workers: int, progress: bool, summary: Summary) -> None:
+    _writable_folder(results)
+    _remove_leftovers(results)
+    todo = [job for job in jobs if not job.is_done()]
+    summary.kept += len(jobs) - len(todo)
+    bar = tqdm(total=len(jobs), initial=len(jobs) - len(todo), desc=description, unit="image", disable=not progress)
+    try:
+        with bar:
+            for job, failure in _outcomes(todo, min(workers, len(todo))):
+                bar.update()
+                if failure is None:
+                    summary.made += 1
+                else:
+                    summary.failed[str(job.source)] = failure
+                    with tqdm.external_write_mode(file=sys.stderr):
+                        print(f"warning: skipped {job.source}: {failure}", file=sys.stderr)
+    finally:
+        done = [job for job in jobs if job.is_done()]
+        _write_manifest(done, results)
+        summary.masks += sum(job.mask is not None for job in done)
+
+
+def _outcomes(jobs: list[Job], workers: int) -> Iterator[tuple[Job, str | None]]:
+    """(job, None or why it failed), as they finish."""
+    if workers <= 1:
+        for job in jobs:
+            yield job, _work(job)
+        return
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
+    try:
+        with _worker_environment():
+            pending: dict[Future, Job] = {pool.submit(_work, job): job for job in jobs}
+        for future in as_completed(pending):
+            yield pending[future], future.result()
+    except BrokenProcessPool:
+        raise SDPGANError(
+            f"A worker process died, perhaps for want of memory; run again with fewer workers than {workers} "
+            "(what is done is kept)."
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _worker_environment() -> Iterator[None]:
+    """Processes started inside use one thread each and leave Ctrl-C to their parent."""
+    saved = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    masks_signals = hasattr(signal, "pthread_sigmask")
+    if masks_signals:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        for name, value in saved.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        if masks_signals:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+
+
+def _work(job: Job) -> str | None:
+    try:
+        pixels = job.make(job.source, job.mask)
+    except SDPGANError as error:
+        if isinstance(error.__context__, ImportError):  # a missing library, which no other file can do without
+            raise
+        return str(error)
+    except Exception as error:  # whatever a broken file makes a decoder do, the other files go on
+        return f"{type(error).__name__}: {error}"
+    _write_png(pixels, job.result, job.recipe)
+    return None
+
+
+def _write_png(pixels: np.ndarray, path: Path, recipe: str) -> None:
+    text = PngInfo()
+    text.add_text(RECIPE_KEY, recipe)
+    _replace(path, lambda partial: Image.fromarray(pixels).save(partial, "PNG", pnginfo=text))
+
+
+def _replace(path: Path, write: Callable[[Path], None]) -> None:
+    """Write a file so that it is either not there or whole."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(partial)
+        os.replace(partial, path)
+    except OSError as error:
+        raise SDPGANError(f"{path} cannot be written: {error.strerror or error}.") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_manifest(done: list[Job], results: Path) -> None:
+    recipes, files = {}, {}
+    for job in done:
+        recipe = json.loads(job.recipe)
+        del recipe["source_bytes"]
+        recipes[recipe["method"]] = recipe
+        files[job.result.relative_to(results).as_posix()] = recipe["method"]
+    document = json.dumps({"recipes": recipes, "counts": Counter(files.values()), "files": files}, indent=1)
+    _replace(results / "manifest.json", lambda partial: partial.write_text(document, encoding="utf-8"))
+
+
+def _writable_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SDPGANError(f"The cache folder {folder} cannot be made: {error.strerror}.") from error
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Partial files of runs that were killed; a run that is still alive replaces its own within seconds."""
+    for path in folder.rglob(".*.part"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
+                path.unlink()
+
+
+def _available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line. Returns 0, 1 when files were skipped, 2 for what stops everything, 130 after Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="prepare.py", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--photos", type=Path, metavar="DIR", help="the source domain X")
+    parser.add_argument("--paintings", type=Path, metavar="DIR", help="the target domain Y")
+    parser.add_argument("--cache", type=Path, metavar="DIR", required=True, help="where the results go")
+    parser.add_argument("--masks", type=Path, metavar="DIR", help="drawn binary masks, used where a photo has one")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    options = parser.parse_args(argv)
+    if options.photos is None and options.paintings is None:
+        parser.error("give --photos, --paintings or both")
+    try:
+        summary = prepare(
+            options.photos,
+            options.paintings,
+            options.cache,
+            masks=options.masks,
+            workers=options.workers,
+            progress=not options.quiet,
+        )
+    except SDPGANError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        return 130
+    masks = f", {summary.masks} saliency maps from masks" if options.masks else ""
+    print(f"{summary.made} made, {summary.kept} already there, {len(summary.failed)} skipped{masks}")
+    return 1 if summary.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
