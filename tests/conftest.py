@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hub_server import hub  # noqa: F401
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,70 @@
+"""The model card (README.md) that is saved beside a model's weights, made from `model_cards/card.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import SDPGANError
+
+METADATA = (
+    "base_model",
+    "datasets",
+    "language",
+    "license",
+    "license_link",
+    "license_name",
+    "metrics",
+    "tags",
+    "thumbnail",
+)
+"""Keywords that go into the card's front matter; `tags` are added to the package's own."""
+
+SECTIONS = {"training_data": "Training data", "training": "Training", "evaluation": "Figures", "terms": "Terms"}
+"""Keywords that become a section of Markdown under the heading given here."""
+
+TEXTS = ("title", "summary", "gallery", "limits")
+"""Keywords that fill a place of the template: Markdown."""
+
+_HERE = Path(__file__).parent
+_TEMPLATES = (_HERE / "model_cards" / "card.md", _HERE.parent / "model_cards" / "card.md")
+
+
+def render(front_matter: Mapping[str, Any], keywords: Mapping[str, Any] | None = None, **facts: Any) -> str:
+    """The card as Markdown with YAML front matter.
+
+    Args:
+        front_matter: the package's own metadata (library_name, pipeline_tag, license, tags).
+        keywords: what is known of this model: any of `METADATA`, `SECTIONS` and `TEXTS`.
+        facts: what the template says of every model: model_id, config, dtype, parameter counts, paper_url.
+
+    Raises:
+        SDPGANError: for an unknown keyword, and for a licence "other" that is not named.
+    """
+    from huggingface_hub import ModelCard, ModelCardData
+
+    keywords = dict(keywords or {})
+    known = {*METADATA, *SECTIONS, *TEXTS}
+    if unknown := sorted(keywords.keys() - known):
+        raise SDPGANError(f"Unknown model card keyword {', '.join(unknown)}; known are {', '.join(sorted(known))}.")
+    metadata = {**front_matter, **{key: keywords[key] for key in METADATA if key in keywords}}
+    metadata["tags"] = sorted({*front_matter.get("tags", ()), *keywords.get("tags", ())})
+    if metadata.get("license") == "other" and not metadata.get("license_name"):
+        raise SDPGANError("A model card with license 'other' needs a license_name, and a license_link to its text.")
+    card = ModelCard.from_template(
+        ModelCardData(**metadata),
+        template_str=_template().read_text(encoding="utf-8"),
+        sections={heading: keywords[key] for key, heading in SECTIONS.items() if keywords.get(key)},
+        **{key: keywords.get(key, "") for key in TEXTS},
+        **facts,
+    )
+    return str(card)
+
+
+def _template() -> Path:
+    """In an installed package the templates lie inside it, in a checkout beside it."""
+    for path in _TEMPLATES:
+        if path.is_file():
+            return path
+    raise SDPGANError(f"The model card template {_TEMPLATES[0]} is missing; install sdpgan_hub again.")

@@ -1,0 +1,391 @@
+"""The model people load, use and share: S and G of SDP-GAN (Li et al., IEEE TIP 2021, Fig. 2) as one Hub model."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub import HfApi, ModelCard, PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from . import card, checkpoint, imaging, styles
+from .errors import SDPGANError
+from .imaging import ImageLike, Picture
+from .networks import MIN_SIZE, Generator, SaliencyNetwork
+
+PAPER_URL = "https://doi.org/10.1109/TIP.2020.3036754"
+BATCH_PIXELS = 512 * 512
+"""Images of one size share a batch up to this many pixels; a larger image is a batch of its own."""
+
+
+class SDPGAN(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="sdpgan_hub",
+    pipeline_tag="image-to-image",
+    license="apache-2.0",
+    tags=["sdp-gan", "style-transfer", "saliency"],
+    paper_url=PAPER_URL,
+):
+    """A saliency network S and a generator G that paints a photo with S's features.
+
+        >>> model = SDPGAN.from_pretrained("vangogh")  # doctest: +SKIP
+        >>> painting = model.stylize("photo.jpg")  # doctest: +SKIP
+
+    Args:
+        base_channels: feature maps at full resolution; 64 in the paper.
+        residual_blocks: of G; 8 in the paper.
+        upsampling: "transposed" (the paper) or "resize".
+        feature_concatenation: False leaves S's features out of G (an ablation).
+
+    Attributes:
+        saliency_network: S, a `SaliencyNetwork`.
+        generator: G, a `Generator`.
+        config: the arguments above; what config.json holds.
+    """
+
+    def __init__(
+        self,
+        base_channels: int = 64,
+        residual_blocks: int = 8,
+        upsampling: str = "transposed",
+        feature_concatenation: bool = True,
+    ):
+        super().__init__()
+        self.config: dict[str, int | str | bool] = {
+            "base_channels": base_channels,
+            "residual_blocks": residual_blocks,
+            "upsampling": upsampling,
+            "feature_concatenation": feature_concatenation,
+        }
+        self.saliency_network = SaliencyNetwork(base_channels, upsampling)
+        self.generator = Generator(base_channels, residual_blocks, upsampling, feature_concatenation)
+        self._source: styles.Source | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Photos to paintings and their saliency maps, with one run of S.
+
+        Args:
+            x: N x 3 x H x W, RGB in [-1, 1]; H and W multiples of 4, at least 16.
+
+        Returns:
+            The paintings, N x 3 x H x W in [-1, 1], and the maps, N x 1 x H x W in [-1, 1].
+        """
+        saliency, features = self.saliency_network(x)
+        return self.generator(x, features), saliency
+
+    def stylize(
+        self,
+        image: ImageLike | Sequence[ImageLike],
+        *,
+        return_saliency: bool = False,
+        max_size: int | None = None,
+    ) -> Any:
+        """Photos to paintings of the same kind and size.
+
+        Args:
+            image: a path, a PIL image, a NumPy array, a tensor, or a list of them; `sdpgan_hub.imaging` says of which
+                shapes, dtypes and value ranges, and what each comes back as (a path as a PIL image).
+            return_saliency: also give what `saliency_map` gives, without running S a second time.
+            max_size: paint at no more than this many pixels along the longer side, and enlarge the painting to the
+                photo's size. Bounds time and memory, which grow with the number of pixels, at the price of detail: with
+                base_channels 64 in float32 on a CPU, painting takes about 2.3 kB a pixel, 28 GB for 12 megapixels.
+
+        Returns:
+            The painting, or a list of them for a list; with `return_saliency`, (painting, map) or (paintings, maps).
+
+        Raises:
+            SDPGANError: if an image cannot be read, or memory runs out.
+        """
+        results = self._run(self if return_saliency else self._paint, image, max_size)
+        paintings, maps = [], []
+        for picture, outputs in results:
+            paintings.append(picture.restore(outputs[0]))
+            if return_saliency:
+                maps.append(_saliency_array(picture, outputs[1]))
+        if not isinstance(image, (list, tuple)):
+            return (paintings[0], maps[0]) if return_saliency else paintings[0]
+        return (paintings, maps) if return_saliency else paintings
+
+    def saliency_map(self, image: ImageLike | Sequence[ImageLike], *, max_size: int | None = None) -> Any:
+        """Where people look in a photo.
+
+        Args:
+            image: as for `stylize`.
+            max_size: as for `stylize`.
+
+        Returns:
+            A NumPy array, float32, H x W in [0, 1], 1 where people look; N x H x W for a batched tensor; a list for a
+            list.
+
+        Raises:
+            SDPGANError: if an image cannot be read, or memory runs out.
+        """
+        results = self._run(lambda x: self.saliency_network(x)[:1], image, max_size)
+        maps = [_saliency_array(picture, outputs[0]) for picture, outputs in results]
+        return maps if isinstance(image, (list, tuple)) else maps[0]
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        map_location: str | torch.device = "cpu",
+    ) -> SDPGAN:
+        """A saved model, in evaluation mode, with float32 parameters whatever dtype they are stored in.
+
+        Only config.json and model.safetensors are read, and they must fit each other and this class to the last
+        tensor; a pickle is never loaded. HF_ENDPOINT, HF_HOME, HF_HUB_OFFLINE and HF_TOKEN work as for every Hub model.
+
+        Args:
+            pretrained_model_name_or_path: a folder, the name of a shipped style, or a Hub id "org/name".
+            revision: branch, tag or commit of a Hub model.
+            token: for a private or gated Hub model; True takes the one of `hf auth login`.
+            cache_dir: where Hub models are kept, in place of the default cache.
+            local_files_only: take a Hub model from the cache and ask nobody.
+            force_download: download a Hub model even if the cache has it.
+            map_location: the device that the parameters end up on.
+
+        Raises:
+            SDPGANError: naming the file and the keys or the repository, and what is wrong with it.
+        """
+        source = styles.fetch(
+            pretrained_model_name_or_path,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+            force_download=force_download,
+        )
+        types = {name: type(default) for name, default in cls._hub_mixin_jsonable_default_values.items()}
+        arguments = checkpoint.read_config(source.config, types)
+        try:
+            with torch.device("meta"):
+                model = cls(**arguments)
+        except SDPGANError as error:
+            raise SDPGANError(f"{source.config}: {error}") from error
+        shapes = {name: value.shape for name, value in model.state_dict().items()}
+        model.load_state_dict(checkpoint.read_weights(source.weights, shapes), strict=True, assign=True)
+        model._source = source
+        try:
+            return model.to(map_location).eval()
+        except (AssertionError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise SDPGANError(f"The model cannot be put on the device {str(map_location)!r}: {reason}") from error
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike,
+        *,
+        dtype: torch.dtype = torch.float16,
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        model_card_kwargs: Mapping[str, Any] | None = None,
+        **push_to_hub_kwargs: Any,
+    ) -> str | None:
+        """Writes config.json, model.safetensors and README.md, each whole or not at all.
+
+        Args:
+            save_directory: the folder, made if need be.
+            dtype: torch.float16, torch.bfloat16 or torch.float32; `from_pretrained` gives float32 again.
+            repo_id: the Hub id that the card names; the folder's name by default.
+            push_to_hub: also `push_to_hub` to `repo_id`, with `push_to_hub_kwargs`.
+            model_card_kwargs: what the card says of this model, see `sdpgan_hub.card`. Without them, a README.md in the
+                folder stays as it is, and a model that came with a card keeps that card.
+
+        Returns:
+            The URL of the commit if it was pushed, else None.
+
+        Raises:
+            SDPGANError: if the folder cannot be written, a weight is not finite in `dtype`, or a card keyword is wrong.
+        """
+        folder = Path(save_directory)
+        name = repo_id or folder.resolve().name
+        readme = folder / styles.CARD_FILE
+        keep_card = model_card_kwargs is None and readme.exists()
+        text = None if keep_card else self._card_text(name, dtype, model_card_kwargs)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SDPGANError(f"{folder} cannot be made a folder: {error.strerror}.") from error
+        checkpoint.write_weights(folder / styles.WEIGHTS_FILE, self.state_dict(), dtype)
+        checkpoint.write_config(folder / styles.CONFIG_FILE, self.config)
+        if text is not None:
+            checkpoint.write_whole(readme, text.encode())
+        if not push_to_hub:
+            return None
+        return self.push_to_hub(name, dtype=dtype, model_card_kwargs=model_card_kwargs, **push_to_hub_kwargs)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        dtype: torch.dtype = torch.float16,
+        commit_message: str = "Push SDPGAN model",
+        private: bool | None = None,
+        token: str | None = None,
+        branch: str | None = None,
+        create_pr: bool | None = None,
+        model_card_kwargs: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Writes the files of `save_pretrained` to the Hub repository `repo_id` in one commit, and makes it if need be.
+
+        Args:
+            repo_id: "org/name".
+            dtype: as for `save_pretrained`.
+            commit_message: the first line of the commit.
+            private: for a repository that is made; None leaves it to the organisation's default.
+            token: one with the right to write; by default that of HF_TOKEN or `hf auth login`.
+            branch: the branch to commit to; main by default.
+            create_pr: open a pull request instead of committing.
+            model_card_kwargs: as for `save_pretrained`; without them, a README.md in the repository stays as it is.
+
+        Returns:
+            The URL of the commit.
+
+        Raises:
+            SDPGANError: if saving fails, or the Hub refuses, and why.
+        """
+        api = HfApi(token=token)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, dtype=dtype, repo_id=repo_id, model_card_kwargs=model_card_kwargs)
+            try:
+                repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+                keep_card = model_card_kwargs is None and api.file_exists(repo_id, styles.CARD_FILE, revision=branch)
+                return api.upload_folder(
+                    repo_id=repo_id,
+                    folder_path=folder,
+                    commit_message=commit_message,
+                    revision=branch,
+                    create_pr=create_pr,
+                    ignore_patterns=[styles.CARD_FILE] if keep_card else None,
+                )
+            except Exception as error:  # whatever the client meets on its way is one sentence to the user
+                raise SDPGANError(styles.explain_hub_error(error, repo_id)) from error
+
+    def generate_model_card(
+        self,
+        *,
+        model_id: str = "org/name",
+        dtype: torch.dtype = torch.float16,
+        **model_card_kwargs: Any,
+    ) -> ModelCard:
+        """The card of this model as `save_pretrained` writes it; `model_card_kwargs` as there."""
+        return ModelCard(self._render_card(model_id, dtype, model_card_kwargs))
+
+    def _render_card(self, model_id: str, dtype: torch.dtype, keywords: Mapping[str, Any] | None) -> str:
+        return card.render(
+            self._hub_mixin_info.model_card_data.to_dict(),
+            keywords,
+            model_id=model_id,
+            config=self.config,
+            dtype=str(dtype).removeprefix("torch."),
+            generator_parameters=_parameter_count(self.generator),
+            saliency_parameters=_parameter_count(self.saliency_network),
+            paper_url=PAPER_URL,
+        )
+
+    def _card_text(self, name: str, dtype: torch.dtype, keywords: Mapping[str, Any] | None) -> str:
+        own = self._source.card() if keywords is None and self._source is not None else None
+        return own or self._render_card(name, dtype, keywords)
+
+    def _paint(self, x: Tensor) -> tuple[Tensor]:
+        """The painting alone: without S's decoder, and without S where G does not take its features."""
+        features = self.saliency_network.encode(x) if self.generator.feature_concatenation else None
+        return (self.generator(x, features),)
+
+    def _run(
+        self,
+        network: Callable[[Tensor], tuple[Tensor, ...]],
+        image: ImageLike | Sequence[ImageLike],
+        max_size: int | None,
+    ) -> Iterator[tuple[Picture, tuple[Tensor, ...]]]:
+        """Each image and what `network` makes of it, at the image's size; runs of images of one size as batches."""
+        if max_size is not None and (not isinstance(max_size, int) or max_size < MIN_SIZE):
+            raise SDPGANError(f"max_size is {max_size!r}; give a whole number of pixels from {MIN_SIZE} up, or None.")
+        waiting: list[Picture] = []
+        for picture in _read_each(image):
+            if waiting and not _share_a_batch(waiting, picture):
+                yield from self._run_batch(network, waiting, max_size)
+                waiting = []
+            waiting.append(picture)
+        if waiting:
+            yield from self._run_batch(network, waiting, max_size)
+
+    def _run_batch(
+        self, network: Callable[[Tensor], tuple[Tensor, ...]], pictures: list[Picture], max_size: int | None
+    ) -> Iterator[tuple[Picture, tuple[Tensor, ...]]]:
+        signed = torch.cat([picture.signed.to(self.device) for picture in pictures])
+        pixels = signed.shape[-2] * signed.shape[-1]
+        chunks = [self._infer(network, chunk, max_size) for chunk in signed.split(max(1, BATCH_PIXELS // pixels))]
+        outputs = (torch.cat(parts) for parts in zip(*chunks, strict=True))
+        counts = [len(picture.signed) for picture in pictures]
+        each = zip(*(output.split(counts) for output in outputs), strict=True)
+        return zip(pictures, each, strict=True)
+
+    @torch.inference_mode()
+    def _infer(
+        self, network: Callable[[Tensor], tuple[Tensor, ...]], signed: Tensor, max_size: int | None
+    ) -> tuple[Tensor, ...]:
+        """N x 3 x H x W of any size to the outputs of `network`, float32 at that size."""
+        size = signed.shape[-2:]
+        working = imaging.limited_size(*size, max_size)
+        x = signed if working == tuple(size) else imaging.resize(signed, *working)
+        x = imaging.pad(x).to(next(self.parameters()).dtype)
+        try:
+            outputs = [output[..., : working[0], : working[1]].float() for output in network(x)]
+        except RuntimeError as error:
+            if not _ran_out_of_memory(error):
+                raise
+            raise SDPGANError(
+                f"An image of {size[1]} x {size[0]} pixels needs more memory than {self.device} has; give max_size=, "
+                "such as 1024."
+            ) from error
+        if not all(torch.isfinite(output).all() for output in outputs):
+            raise SDPGANError(f"The model gave values that are not finite in {x.dtype}; use torch.float32 or bfloat16.")
+        return tuple(output if working == tuple(size) else imaging.resize(output, *size) for output in outputs)
+
+
+def _read_each(image: ImageLike | Sequence[ImageLike]) -> Iterator[Picture]:
+    if not isinstance(image, (list, tuple)):
+        yield imaging.read(image)
+        return
+    for number, item in enumerate(image, start=1):
+        try:
+            yield imaging.read(item)
+        except SDPGANError as error:
+            raise SDPGANError(f"Image {number} of {len(image)}: {error}") from error
+
+
+def _share_a_batch(waiting: list[Picture], picture: Picture) -> bool:
+    count = sum(len(other.signed) for other in waiting) + len(picture.signed)
+    height, width = picture.signed.shape[-2:]
+    return waiting[0].signed.shape[-2:] == (height, width) and count * height * width <= BATCH_PIXELS
+
+
+def _saliency_array(picture: Picture, signed: Tensor) -> np.ndarray:
+    maps = imaging.from_signed(signed, torch.float32)[:, 0].cpu().numpy()
+    return maps if picture.batched else maps[0]
+
+
+def _ran_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def _parameter_count(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())

@@ -1,0 +1,287 @@
+"""push_to_hub and from_pretrained through real HTTP, in client processes of a Hub on loopback."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hub_server import LoopbackHub, running_hub
+from huggingface_hub.constants import DOWNLOAD_CHUNK_SIZE
+
+from sdpgan_hub import SDPGAN
+
+OUTPUT_DIGEST = """
+import hashlib, torch
+from sdpgan_hub import SDPGAN, SDPGANError
+
+def digest(model):
+    x = torch.linspace(-1, 1, 3 * 16 * 20).reshape(1, 3, 16, 20)
+    with torch.no_grad():
+        return hashlib.sha256(b"".join(y.numpy().tobytes() for y in model(x))).hexdigest()
+"""
+
+PUSH_AND_LOAD = (
+    OUTPUT_DIGEST
+    + """
+torch.manual_seed(0)
+model = SDPGAN(base_channels=4, residual_blocks=1)
+print(model.push_to_hub("org/sdpgan-test"))
+print(digest(model.half().float()))
+print(digest(SDPGAN.from_pretrained("org/sdpgan-test")))
+"""
+)
+
+LOAD = OUTPUT_DIGEST + 'print(digest(SDPGAN.from_pretrained("org/sdpgan-test")))'
+
+LOAD_OFFLINE = (
+    LOAD
+    + """
+try:
+    SDPGAN.from_pretrained("org/absent")
+except SDPGANError as error:
+    print(error)
+"""
+)
+
+SERVED_CLIENT = """
+import json, sys
+from sdpgan_hub import SDPGAN
+
+for line in sys.stdin:
+    asked = json.loads(line)
+    try:
+        model = SDPGAN.from_pretrained(asked["name"], **asked["options"])
+        answer = {"bias": model.generator.output[0].bias.tolist(), "training": model.training}
+        if "push" in asked:
+            answer["url"] = model.push_to_hub(asked["push"], **asked["push_options"])
+    except Exception as error:
+        answer = {"error": type(error).__name__, "message": str(error)}
+    print(json.dumps(answer), flush=True)
+"""
+
+
+def files_of(folder: Path, bias: float, base_channels: int = 4, residual_blocks: int = 1) -> dict[str, bytes]:
+    """The files of a model that is recognised by the bias of its last layer."""
+    torch.manual_seed(0)
+    model = SDPGAN(base_channels, residual_blocks)
+    torch.nn.init.constant_(model.generator.output[0].bias, bias)
+    model.save_pretrained(folder, model_card_kwargs={"title": f"bias {bias}"})
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+class Client:
+    """A client process of a Hub, told line by line what to load and push."""
+
+    def __init__(self, hub: LoopbackHub, home: Path):
+        self.home = home
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SERVED_CLIENT],
+            env=hub.environment(home, token=None),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, name: str, push: str | None = None, push_options: dict | None = None, **options: object) -> dict:
+        asked = {"name": name, "options": options}
+        if push:
+            asked |= {"push": push, "push_options": push_options or {}}
+        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def load(self, name: str, **options: object) -> float:
+        """The bias by which `files_of` marked the model that this process loads."""
+        answer = self.ask(name, **options)
+        assert "error" not in answer and not answer["training"], answer
+        assert len(set(answer["bias"])) == 1
+        return answer["bias"][0]
+
+    def refusal(self, name: str, **options: object) -> str:
+        """The one sentence with which the model is refused."""
+        answer = self.ask(name, **options)
+        assert answer.get("error") == "SDPGANError", answer
+        assert "\n" not in answer["message"]
+        return answer["message"]
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.stdout.close()
+        self.process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[LoopbackHub]:
+    with running_hub() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(served, tmp_path_factory) -> Iterator[Client]:
+    process = Client(served, tmp_path_factory.mktemp("home"))
+    yield process
+    process.close()
+
+
+def test_a_pushed_model_loads_bit_equal_and_again_from_the_cache_offline_and_with_the_server_gone(hub, tmp_path):
+    url, pushed, loaded = hub.run(PUSH_AND_LOAD, tmp_path).split()
+    assert url.startswith(f"{hub.endpoint}/org/sdpgan-test/commit/")
+    assert loaded == pushed
+    files = hub.files("org/sdpgan-test")
+    assert files.keys() == {"README.md", "config.json", "model.safetensors"}
+    assert b'SDPGAN.from_pretrained("org/sdpgan-test")' in files["README.md"]
+
+    asked = len(hub.requests)
+    loaded, refusal = hub.run(LOAD_OFFLINE, tmp_path, HF_HUB_OFFLINE="1").splitlines()
+    assert len(hub.requests) == asked
+    assert loaded == pushed
+    assert "org/absent" in refusal and "HF_HUB_OFFLINE" in refusal
+
+    hub.close()
+    assert hub.run(LOAD, tmp_path).strip() == pushed
+
+
+def test_the_storage_behind_the_hub_is_never_sent_a_token(served, client, tmp_path):
+    served.add("org/secret", files_of(tmp_path, 0.5), private=True)
+    before = len(served.requests)
+    assert client.load("org/secret", token=served.token) == 0.5
+    authorizations = {(request.server, request.authorization) for request in served.requests[before:]}
+    assert authorizations == {("hub", f"Bearer {served.token}"), ("storage", None)}
+
+
+def test_a_revision_pins_a_commit_by_oid_tag_or_branch(served, client, tmp_path):
+    first = served.add("org/pinned", files_of(tmp_path / "1", 0.25))
+    second = served.add("org/pinned", files_of(tmp_path / "2", 0.5))
+    served.repositories["org/pinned"].refs |= {"v1": first, "experiment/2": second}
+    assert client.load("org/pinned") == 0.5
+    assert client.load("org/pinned", revision=first) == 0.25
+    assert client.load("org/pinned", revision="v1") == 0.25
+    assert client.load("org/pinned", revision="experiment/2") == 0.5
+    assert "no revision 'v9'" in client.refusal("org/pinned", revision="v9")
+
+
+def test_both_files_are_of_one_commit_though_a_push_comes_between(served, client, tmp_path):
+    first = served.add("org/busy", files_of(tmp_path / "1", 0.25))
+    client.load("org/busy")
+    paths = [request.path for request in served.requests if "/org/busy/" in request.path]
+    assert "/org/busy/resolve/main/config.json" in paths
+    assert f"/org/busy/resolve/{first}/model.safetensors" in paths
+    assert "/org/busy/resolve/main/model.safetensors" not in paths
+
+
+def test_a_new_commit_is_loaded_although_an_older_one_is_cached(served, client, tmp_path):
+    served.add("org/moving", files_of(tmp_path / "1", 0.25))
+    assert client.load("org/moving") == 0.25
+    served.add("org/moving", files_of(tmp_path / "2", 0.5))
+    assert client.load("org/moving", local_files_only=True) == 0.25
+    assert client.load("org/moving") == 0.5
+
+
+def test_cache_dir_and_force_download_are_the_hub_client_s(served, client, tmp_path):
+    served.add("org/kept", files_of(tmp_path / "files", 0.25))
+    cache = tmp_path / "cache"
+    client.load("org/kept", cache_dir=str(cache))
+    assert (cache / "models--org--kept").is_dir() and not (client.home / "hub" / "models--org--kept").exists()
+    assert "org/kept" in client.refusal("org/kept", local_files_only=True)
+
+    def downloads() -> int:
+        return sum(request.server == "storage" for request in served.requests)
+
+    before = downloads()
+    client.load("org/kept", cache_dir=str(cache))
+    assert downloads() == before
+    client.load("org/kept", cache_dir=str(cache), force_download=True)
+    assert downloads() == before + 1
+
+
+def test_a_download_that_breaks_off_is_resumed_where_it_stopped(served, client, tmp_path):
+    files = files_of(tmp_path, 0.75, base_channels=48, residual_blocks=8)
+    assert len(files["model.safetensors"]) > 1.05 * DOWNLOAD_CHUNK_SIZE
+    served.add("org/far", files)
+    served.cut_next_download = int(1.05 * DOWNLOAD_CHUNK_SIZE)
+    assert client.load("org/far") == 0.75
+    ranges = [request.range for request in served.requests if request.server == "storage"][-2:]
+    assert ranges == [None, f"bytes={DOWNLOAD_CHUNK_SIZE}-"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "named"),
+    [
+        ("org/absent", {"token": "hf_loopback"}, ["no folder org/absent", "no model org/absent"]),
+        ("org/absent", {}, ["no model org/absent, or it is private", "token"]),
+        ("org/private", {}, ["no model org/private, or it is private", "token"]),
+        ("org/private", {"token": "hf_wrong"}, ["does not accept the token", "org/private"]),
+        ("org/public", {"token": "hf_wrong"}, ["does not accept the token", "org/public"]),
+        ("org/public", {"token": True}, ["org/public", "token"]),
+        ("org/gated", {}, ["org/gated is gated", "terms"]),
+        ("org/public", {"local_files_only": True}, ["org/public", "cache", "local_files_only"]),
+        ("org/pickle", {}, ["org/pickle has no model.safetensors, only pytorch_model.bin", "never loaded"]),
+        ("org/no-config", {}, ["org/no-config has no config.json"]),
+        ("org/no-weights", {}, ["org/no-weights has no model.safetensors"]),
+        ("org/empty", {}, ["org/empty has no config.json and no model.safetensors"]),
+        ("org/cut", {}, ["model.safetensors is not a whole safetensors file"]),
+        ("org/bert", {}, ["config.json is the config of another model", "'bert'"]),
+        ("org/too/deep", {}, ["org/too/deep", "a Hub id such as org/name"]),
+    ],
+)
+def test_what_cannot_be_loaded_is_refused_in_one_sentence(served, client, tmp_path, name, options, named):
+    if "org/public" not in served.repositories:
+        files = files_of(tmp_path / "files", 0.5)
+        config, weights = files["config.json"], files["model.safetensors"]
+        served.add("org/public", files)
+        served.add("org/private", files, private=True)
+        served.add("org/gated", files, gated=True)
+        served.add("org/pickle", {"pytorch_model.bin": b"\x80\x04K\x01."})
+        served.add("org/no-config", {"model.safetensors": weights})
+        served.add("org/no-weights", {"config.json": config})
+        served.add("org/empty", {})
+        served.add("org/cut", {"config.json": config, "model.safetensors": weights[:-7]})
+        served.add("org/bert", {"config.json": b'{"model_type": "bert"}', "model.safetensors": weights})
+    message = client.refusal(name, **options)
+    assert all(part in message for part in named), message
+
+
+def test_a_push_writes_fp16_weights_and_the_card_the_model_came_with(served, client, tmp_path):
+    files = files_of(tmp_path / "files", 0.5)
+    served.add("org/original", files)
+    url = client.ask("org/original", push="org/copy", push_options={"token": served.token})["url"]
+    assert url == f"{served.endpoint}/org/copy/commit/{served.repositories['org/copy'].refs['main']}"
+    assert served.files("org/copy") == files
+
+
+def test_a_push_leaves_the_card_in_the_repository_until_keywords_are_given(served, client, tmp_path):
+    files = files_of(tmp_path / "files", 0.5)
+    served.add("org/documented", files | {"README.md": b"---\nlicense: mit\n---\nwritten by hand"})
+    push = {"token": served.token}
+    client.ask(str(tmp_path / "files"), push="org/documented", push_options=push)
+    assert served.files("org/documented")["README.md"].endswith(b"written by hand")
+    push["model_card_kwargs"] = {"title": "New"}
+    client.ask(str(tmp_path / "files"), push="org/documented", push_options=push)
+    assert b"# New" in served.files("org/documented")["README.md"]
+
+
+def test_a_push_makes_a_private_repository_if_asked_to(served, client, tmp_path):
+    files_of(tmp_path / "files", 0.5)
+    client.ask(str(tmp_path / "files"), push="org/hidden", push_options={"token": served.token, "private": True})
+    assert "org/hidden" in client.refusal("org/hidden")
+    assert client.load("org/hidden", token=served.token) == 0.5
+
+
+@pytest.mark.parametrize(("token", "named"), [(None, "token"), ("hf_wrong", "does not accept the token")])
+def test_a_push_without_the_right_to_write_is_refused_in_one_sentence(served, client, tmp_path, token, named):
+    files_of(tmp_path / "files", 0.5)
+    answer = client.ask(str(tmp_path / "files"), push="org/foreign", push_options={"token": token})
+    assert answer["error"] == "SDPGANError" and "\n" not in answer["message"]
+    assert "org/foreign" in answer["message"] and named in answer["message"]
+    assert "org/foreign" not in served.repositories
+
+
+def test_a_push_to_a_name_that_is_no_hub_id_is_refused_in_one_sentence(served, client, tmp_path):
+    files_of(tmp_path / "files", 0.5)
+    answer = client.ask(str(tmp_path / "files"), push="a/b/c", push_options={"token": served.token})
+    assert answer["error"] == "SDPGANError" and "'a/b/c' is not a Hub id" in answer["message"]

@@ -1,0 +1,307 @@
+"""Every kind of image goes in and comes out as `sdpgan_hub.imaging` promises, and what is no image is refused."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from PIL import ImageOps
+from skimage import data
+
+from sdpgan_hub import SDPGANError, imaging
+
+ORIENTATION = 0x0112
+
+
+@pytest.fixture(scope="module")
+def photo() -> np.ndarray:
+    """61 x 44 x 3, uint8: odd sides, no multiple of 4."""
+    return np.ascontiguousarray(data.astronaut()[20:81, 200:244])
+
+
+def back_and_forth(image):
+    picture = imaging.read(image)
+    return picture.restore(picture.signed)
+
+
+def one_sentence(error: pytest.ExceptionInfo) -> str:
+    message = str(error.value)
+    assert message and "\n" not in message and "Traceback" not in message
+    return message
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
+def test_from_signed_inverts_to_signed_on_every_whole_value(dtype):
+    values = torch.arange(torch.iinfo(dtype).max + 1, dtype=torch.int64).to(dtype)
+    signed = imaging.to_signed(values)
+    assert signed.dtype == torch.float32
+    assert (signed[0], signed[-1]) == (-1, 1)
+    assert torch.equal(imaging.from_signed(signed, dtype), values)
+
+
+def test_to_signed_inverts_from_signed_on_floats():
+    signed = torch.linspace(-1, 1, 1001)
+    torch.testing.assert_close(imaging.to_signed(imaging.from_signed(signed, torch.float32)), signed, atol=1e-6, rtol=0)
+
+
+def test_from_signed_clips_to_the_range_and_rounds_to_the_nearest():
+    signed = torch.tensor([-1.5, 0.4 / 127.5, 0.6 / 127.5, 1.5])
+    assert imaging.from_signed(signed).tolist() == [0, 128, 128, 255]
+    assert imaging.from_signed(imaging.to_signed(torch.tensor(7, dtype=torch.uint8)) + 0.4 / 127.5) == 7
+    assert imaging.from_signed(imaging.to_signed(torch.tensor(7, dtype=torch.uint8)) + 0.6 / 127.5) == 8
+
+
+def test_signed_is_rgb_channels_first(photo):
+    signed = imaging.read(photo).signed
+    assert signed.shape == (1, 3, 61, 44)
+    np.testing.assert_allclose(signed[0, :, 5, 9].numpy(), photo[5, 9] / 127.5 - 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", ">u2", "float16", "float32", "float64"])
+def test_numpy_rgb_and_rgba_come_back_exactly_with_their_dtype(photo, dtype):
+    scale = 257 if dtype.endswith(("16", "u2")) and "f" not in dtype else 1
+    for channels in (3, 4):
+        image = np.dstack([photo, photo[..., 1]])[..., :channels].astype(np.float64)
+        image = (image / 255 if "float" in dtype else image * scale).astype(dtype)
+        result = back_and_forth(image)
+        assert result.dtype == image.dtype and result.flags.c_contiguous
+        tolerance = 1e-6 if "float" in dtype else 0
+        np.testing.assert_allclose(result.astype(np.float64), image.astype(np.float64), atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(3, 9, 5), (4, 9, 5), (2, 3, 9, 5), (2, 4, 9, 5)])
+def test_tensors_come_back_exactly_with_their_dtype_and_shape(dtype, shape):
+    image = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    image = (image / 255).to(dtype) if dtype.is_floating_point else image
+    result = back_and_forth(image)
+    assert result.dtype == dtype and result.shape == image.shape
+    torch.testing.assert_close(result, image, atol=1e-6 if dtype.is_floating_point else 0, rtol=0)
+
+
+def test_numpy_and_tensor_alpha_is_kept_bit_by_bit():
+    alpha = np.array([[0.1, np.nextafter(0.3, 1)], [1e-9, 1.0]])
+    image = np.dstack([np.full((2, 2, 3), 0.5), alpha])
+    np.testing.assert_array_equal(back_and_forth(image)[..., 3], alpha)
+    tensor = torch.from_numpy(image).permute(2, 0, 1)
+    assert torch.equal(back_and_forth(tensor)[3], torch.from_numpy(alpha))
+
+
+@pytest.mark.parametrize("make", [lambda grey: grey, lambda grey: grey[..., None]])
+def test_a_grey_array_is_read_as_three_equal_channels(photo, make):
+    grey = photo[..., 0]
+    np.testing.assert_array_equal(back_and_forth(make(grey)), np.dstack([grey] * 3))
+
+
+def test_a_grey_tensor_is_read_as_three_equal_channels(photo):
+    grey = torch.from_numpy(photo[..., 0].copy())[None]
+    assert torch.equal(back_and_forth(grey), grey.expand(3, -1, -1))
+
+
+def test_arrays_that_are_read_only_or_strided_or_mirrored_are_read(photo):
+    frozen = photo.copy()
+    frozen.flags.writeable = False
+    for image in (frozen, photo[::2, ::3], photo[::-1, ::-1], np.asfortranarray(photo), photo[..., ::-1]):
+        np.testing.assert_array_equal(back_and_forth(image), image)
+
+
+def test_the_input_is_never_changed(photo):
+    image, tensor = photo.copy(), torch.from_numpy(photo / 255).permute(2, 0, 1).float()
+    before = tensor.clone()
+    imaging.read(image).signed.mul_(0)
+    imaging.read(tensor).signed.mul_(0)
+    np.testing.assert_array_equal(image, photo)
+    assert torch.equal(tensor, before)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV"])
+def test_an_opaque_pil_image_comes_back_as_what_pillow_makes_rgb_of_it(photo, mode):
+    image = PIL.Image.fromarray(photo).convert(mode)
+    result = back_and_forth(image)
+    assert result.mode == "RGB" and result.size == image.size
+    np.testing.assert_array_equal(np.asarray(result), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("mode", ["LA", "PA", "RGBA"])
+def test_a_pil_image_with_alpha_comes_back_with_the_same_alpha(photo, mode):
+    image = PIL.Image.fromarray(np.dstack([photo, 255 - photo[..., 0]])).convert(mode)
+    result = back_and_forth(image)
+    assert result.mode == "RGBA" and result.size == image.size
+    np.testing.assert_array_equal(np.asarray(result), np.asarray(image.convert("RGBA")))
+
+
+@pytest.mark.parametrize(("straight", "premultiplied"), [("RGBA", "RGBa"), ("LA", "La")])
+def test_premultiplied_alpha_is_kept(photo, straight, premultiplied):
+    image = PIL.Image.fromarray(np.dstack([photo, photo[..., 0] | 128])).convert(straight).convert(premultiplied)
+    result = back_and_forth(image)
+    assert result.mode == "RGBA"
+    np.testing.assert_array_equal(np.asarray(result.getchannel("A")), np.asarray(image.getchannel("a")))
+
+
+def test_a_palette_with_a_transparent_colour_comes_back_as_rgba(photo):
+    image = PIL.Image.fromarray(photo).quantize(8)
+    image.info["transparency"] = 3
+    alpha = np.where(np.asarray(image) == 3, 0, 255)
+    assert 0 < (alpha == 0).mean() < 1
+    np.testing.assert_array_equal(np.asarray(back_and_forth(image))[..., 3], alpha)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B", "I"])
+def test_sixteen_bit_grey_comes_back_as_rgb_of_its_upper_byte(mode):
+    values = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
+    image = PIL.Image.fromarray(values.astype(np.int32) if mode == "I" else values)
+    if mode == "I;16B":
+        image = PIL.Image.frombytes("I;16B", (16, 16), values.astype(">u2").tobytes())
+    result = back_and_forth(image)
+    assert image.mode == mode and result.mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(result), np.repeat((values // 257)[..., None], 3, axis=2))
+
+
+def test_a_sixteen_bit_png_is_read_from_its_path(tmp_path):
+    values = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
+    PIL.Image.fromarray(values).save(tmp_path / "deep.png")
+    result = back_and_forth(tmp_path / "deep.png")
+    np.testing.assert_array_equal(np.asarray(result)[..., 0], values // 257)
+
+
+def test_a_float_pil_image_in_unit_range_is_read():
+    values = (np.arange(256, dtype=np.float32) / 255).reshape(16, 16)
+    result = back_and_forth(PIL.Image.fromarray(values))
+    np.testing.assert_array_equal(np.asarray(result)[..., 1].ravel(), np.arange(256))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photo_stored_sideways_comes_out_upright(photo, tmp_path, orientation):
+    path = tmp_path / "photo.png"
+    exif = PIL.Image.Exif()
+    exif[ORIENTATION] = orientation
+    PIL.Image.fromarray(photo).save(path, exif=exif)
+    expected = ImageOps.exif_transpose(PIL.Image.open(path))
+    for image in (path, str(path), PIL.Image.open(path)):
+        result = back_and_forth(image)
+        assert ORIENTATION not in result.getexif()
+        np.testing.assert_array_equal(np.asarray(result), np.asarray(expected))
+    assert expected.size == ((61, 44) if orientation > 4 else (44, 61))
+
+
+def test_an_unreadable_exif_block_does_not_hide_whole_pixels(photo):
+    image = PIL.Image.fromarray(photo)
+    image.info["exif"] = b"Exif\x00\x00no TIFF header"
+    np.testing.assert_array_equal(np.asarray(back_and_forth(image)), photo)
+
+
+def test_an_rgb_colour_profile_stays_and_a_cmyk_one_does_not(photo):
+    for mode, space, kept in (("RGB", b"RGB ", True), ("CMYK", b"CMYK", False)):
+        image = PIL.Image.fromarray(photo).convert(mode)
+        image.info["icc_profile"] = bytes(16) + space + bytes(108)
+        file = io.BytesIO()
+        back_and_forth(image).save(file, format="PNG")
+        assert ("icc_profile" in PIL.Image.open(file).info) == kept
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (2, 3), (15, 16), (16, 16), (17, 64), (30, 5)])
+def test_pad_continues_the_image_by_reflection_to_sides_the_networks_take(height, width):
+    signed = torch.rand(2, 3, height, width)
+    padded = imaging.pad(signed)
+    tall, wide = padded.shape[-2:]
+    assert tall % 4 == wide % 4 == 0 and min(tall, wide) >= 16 and tall - height < 16 and wide - width < 16
+    expected = np.pad(signed.numpy(), [(0, 0), (0, 0), (0, tall - height), (0, wide - width)], mode="reflect")
+    np.testing.assert_array_equal(padded.numpy(), expected)
+
+
+def test_limited_size_bounds_the_longer_side_and_keeps_the_proportions():
+    assert imaging.limited_size(3000, 4000, 1000) == (750, 1000)
+    assert imaging.limited_size(300, 400, 1000) == (300, 400)
+    assert imaging.limited_size(300, 400, None) == (300, 400)
+    assert imaging.limited_size(1, 100000, 100) == (1, 100)
+
+
+@pytest.mark.parametrize(
+    ("image", "named"),
+    [
+        (np.zeros((3, 8, 9), np.uint8), "3 x 8 x 9"),
+        (np.zeros((2, 8, 9, 3), np.uint8), "2 x 8 x 9 x 3"),
+        (np.zeros((8, 9, 2), np.uint8), "8 x 9 x 2"),
+        (np.zeros(5, np.uint8), "shape 5"),
+        (np.array(3, np.uint8), "()"),
+        (np.zeros((0, 9, 3), np.uint8), "0 x 9 x 3"),
+        (np.zeros((8, 9, 3), np.int64), "int64"),
+        (np.zeros((8, 9, 3), bool), "bool"),
+        (np.zeros((8, 9, 3), complex), "complex128"),
+        (np.zeros((8, 9, 3), object), "object"),
+        (np.full((8, 9, 3), np.nan), "NaN"),
+        (np.full((8, 9, 3), np.inf), "infinite"),
+        (np.full((8, 9, 3), 255.0), "255"),
+        (np.full((8, 9, 3), -0.5, np.float32), "-0.5"),
+        (torch.zeros(8, 9, 3), "8 x 9 x 3"),
+        (torch.zeros(8, 9), "8 x 9"),
+        (torch.zeros(1, 2, 3, 8, 9), "1 x 2 x 3 x 8 x 9"),
+        (torch.zeros(0, 3, 8, 9), "0 x 3 x 8 x 9"),
+        (torch.zeros(3, 0, 9), "3 x 0 x 9"),
+        (torch.zeros(3, 8, 9, dtype=torch.int64), "int64"),
+        (torch.full((3, 8, 9), -1.0), "-1"),
+        (torch.full((3, 8, 9), float("nan")), "NaN"),
+        (PIL.Image.new("RGB", (0, 4)), "0 x 4"),
+        (PIL.Image.fromarray(np.full((4, 4), 70000, np.int32)), "70000"),
+        (PIL.Image.fromarray(np.full((4, 4), 255, np.float32)), "255"),
+        (b"bytes", "bytes"),
+        (None, "NoneType"),
+        (3, "int"),
+    ],
+)
+def test_what_is_no_image_is_refused_in_one_sentence_that_names_the_fault(image, named):
+    with pytest.raises(SDPGANError) as error:
+        imaging.read(image)
+    assert named in one_sentence(error)
+
+
+def test_floats_a_rounding_error_outside_the_unit_range_are_clipped():
+    image = np.full((4, 4, 3), 1 + 1e-6)
+    np.testing.assert_array_equal(back_and_forth(image), 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "named"),
+    [
+        ("absent.png", None, "no such file"),
+        ("notes.txt", b"no image at all", "known format"),
+        ("empty.png", b"", "known format"),
+        ("cut.png", "half of a photo", "whole"),
+    ],
+)
+def test_a_file_that_is_no_whole_image_is_refused_by_name(tmp_path, photo, name, content, named):
+    path = tmp_path / name
+    if content == "half of a photo":
+        PIL.Image.fromarray(photo).save(path)
+        content = path.read_bytes()[: path.stat().st_size // 2]
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SDPGANError) as error:
+        imaging.read(path)
+    message = one_sentence(error)
+    assert str(path) in message and named in message
+
+
+def test_a_folder_is_refused_by_name(tmp_path):
+    with pytest.raises(SDPGANError, match="is a folder"):
+        imaging.read(tmp_path)
+
+
+def test_a_lazily_opened_image_that_is_cut_short_is_refused(tmp_path, photo):
+    path = tmp_path / "cut.png"
+    PIL.Image.fromarray(photo).save(path)
+    image = PIL.Image.open(io.BytesIO(path.read_bytes()[: path.stat().st_size // 2]))
+    with pytest.raises(SDPGANError, match="cannot be decoded"):
+        imaging.read(image)
+
+
+def test_a_decompression_bomb_is_refused_by_name(tmp_path, monkeypatch):
+    path = tmp_path / "bomb.png"
+    PIL.Image.new("1", (300, 300)).save(path)
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(SDPGANError, match="more pixels than Pillow decodes") as error:
+        imaging.read(path)
+    assert str(path) in str(error.value)

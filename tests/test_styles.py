@@ -1,0 +1,83 @@
+"""A style's name leads to a folder, a shipped style or a Hub repository, in this order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sdpgan_hub import SDPGAN, SDPGANError, styles
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch) -> Path:
+    """A shipped style "monet" (a tiny model), the only one."""
+    folder = tmp_path / "shipped"
+    SDPGAN(base_channels=4, residual_blocks=1).save_pretrained(folder / "monet")
+    (folder / "unfinished").mkdir()
+    monkeypatch.setattr(styles, "SHIPPED", folder)
+    return folder
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch) -> Path:
+    folder = tmp_path / "workplace"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_available_maps_each_shipped_style_to_its_folder(shipped):
+    assert styles.available() == {"monet": shipped / "monet"}
+
+
+def test_a_shipped_name_loads(shipped):
+    model = SDPGAN.from_pretrained("monet")
+    assert model.config["base_channels"] == 4 and not model.training
+
+
+def test_a_folder_goes_before_a_shipped_name(shipped, workplace):
+    (workplace / "monet").mkdir()
+    (workplace / "monet" / "config.json").write_text("{}")
+    assert styles.resolve("monet") == Path("monet")
+
+
+def test_a_folder_without_a_config_does_not_hide_a_shipped_style(shipped, workplace):
+    (workplace / "monet").mkdir()
+    assert styles.resolve("monet") == shipped / "monet"
+
+
+def test_a_folder_goes_before_a_hub_id(shipped, workplace):
+    (workplace / "org" / "name").mkdir(parents=True)
+    assert styles.resolve("org/name") == Path("org/name")
+
+
+def test_any_other_org_and_name_is_a_hub_id(shipped, workplace):
+    assert styles.resolve("org/name") == "org/name"
+
+
+@pytest.mark.parametrize(
+    "name", ["cezanne", "", "./out/monet", "/absent/folder", "a/b/c", "org/na me", "...", Path("org/name")]
+)
+def test_anything_else_is_refused_and_the_shipped_styles_are_named(shipped, workplace, name):
+    with pytest.raises(SDPGANError) as error:
+        styles.resolve(name)
+    assert "monet" in str(error.value) and repr(str(name)) in str(error.value)
+
+
+def test_a_file_is_refused_and_its_folder_asked_for(shipped):
+    with pytest.raises(SDPGANError, match="give the folder that holds"):
+        SDPGAN.from_pretrained(shipped / "monet" / "model.safetensors")
+
+
+def test_a_folder_name_may_start_at_home(shipped, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(shipped))
+    assert styles.resolve("~/monet") == shipped / "monet"
+
+
+@pytest.mark.parametrize("name", sorted(styles.available()))
+def test_each_shipped_style_loads_strictly_and_has_its_card(name):
+    model = SDPGAN.from_pretrained(name)
+    card = (styles.available()[name] / "README.md").read_text(encoding="utf-8")
+    assert f'from_pretrained("{name}")' in card and "library_name: sdpgan_hub" in card
+    assert sum(parameter.numel() for parameter in model.generator.parameters()) > 0
