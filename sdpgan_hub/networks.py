@@ -43,7 +43,7 @@ def _down(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
 
 
 def _up(inputs: int, outputs: int, upsampling: str) -> nn.Sequential:
-    """k3 s1/2: the paper's transposed convolution, or nearest-neighbour resizing and a convolution (no checkerboard)."""
+    """k3 s1/2: the paper's transposed convolution, or nearest-neighbour resizing and a convolution."""
     if upsampling == "transposed":
         layers = [nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1, bias=False)]
     else:

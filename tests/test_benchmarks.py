@@ -12,7 +12,7 @@ from sdpgan_hub.networks import Generator, SaliencyNetwork
 
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 
-from authors_layout import AuthorsGenerator  # noqa: E402
+from authors_layout import AuthorsGenerator
 
 
 def gflop(function, *inputs) -> float:

@@ -61,7 +61,7 @@ def test_outputs_have_the_size_of_the_input_and_lie_in_minus_one_to_one(upsampli
 
 @torch.no_grad()
 def test_the_discriminator_sees_patches_of_its_stated_receptive_field():
-    # a change in the input reaches a logit exactly if it lies in its patch; instance norm, global by nature, is left out
+    # a change in the input reaches a logit exactly if it lies in its patch; instance norm is global: left out
     network = Discriminator(2).double()
     network.layers = nn.Sequential(*(m for m in network.layers if not isinstance(m, nn.InstanceNorm2d)))
     x = image(64, 64, 1).double().requires_grad_()
@@ -104,5 +104,7 @@ def test_an_impossible_layout_is_refused_by_name(arguments: dict):
 
 
 def test_the_smallest_image_passes():
-    assert Generator(2, 1)(image(MIN_SIZE, MIN_SIZE), SaliencyNetwork(2).encode(image(MIN_SIZE, MIN_SIZE))).shape[-1] == 16
+    assert (
+        Generator(2, 1)(image(MIN_SIZE, MIN_SIZE), SaliencyNetwork(2).encode(image(MIN_SIZE, MIN_SIZE))).shape[-1] == 16
+    )
     assert MIN_SIZE % SIZE_MULTIPLE == 0

@@ -21,6 +21,7 @@ from sdpgan_hub.errors import SDPGANError
 
 try:
     import timm
+
     from training.config import TrainingConfig, read_config
     from training.data import SampleNumbers, UnpairedImages
     from training.perceptual import CONV4_4, PerceptualFeatures
@@ -86,7 +87,9 @@ def test_a_sample_depends_on_its_number_and_the_seed_alone(images: Path):
 
 def test_an_epoch_shows_every_photo_once_in_a_new_order(images: Path):
     data = dataset(images, crop_size=48)
-    colours = [[tuple(data[n]["photo"].flatten(1).median(1).values.tolist()) for n in range(k * 8, k * 8 + 8)] for k in (0, 1)]
+    colours = [
+        [tuple(data[n]["photo"].flatten(1).median(1).values.tolist()) for n in range(k * 8, k * 8 + 8)] for k in (0, 1)
+    ]
     assert len(set(colours[0])) == 8 and set(colours[0]) == set(colours[1]) and colours[0] != colours[1]
 
 
@@ -151,12 +154,16 @@ def test_perceptual_features_are_conv4_4_before_its_relu(vgg_weights: Path):
     image = torch.rand(1, 3, 32, 48) * 2 - 1
     result = features(image)
     state = {k: v.float() for k, v in load_file(vgg_weights).items()}
-    x = ((image + 1) / 2 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    x = ((image + 1) / 2 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor(
+        [0.229, 0.224, 0.225]
+    ).view(3, 1, 1)
     for name in [0, 2, "M", 5, 7, "M", 10, 12, 14, 16, "M", 19, 21, 23, 25]:
         if name == "M":
             x = torch.nn.functional.max_pool2d(x, 2)
         else:
-            x = torch.nn.functional.conv2d(x, state[f"features.{name}.weight"], state[f"features.{name}.bias"], padding=1)
+            x = torch.nn.functional.conv2d(
+                x, state[f"features.{name}.weight"], state[f"features.{name}.bias"], padding=1
+            )
             x = x if name == 25 else x.relu()
     torch.testing.assert_close(result, x, rtol=1e-4, atol=1e-4)
     assert result.shape == (1, 512, 4, 6) and result.min() < 0
@@ -193,10 +200,8 @@ def run(images: Path, vgg_weights: Path, output: Path, *arguments: str, **popen)
                "--mixed_precision", "no", "--dynamo_backend", "no", str(ROOT / "training" / "train.py"), "--photos",
                str(images / "photos"), "--paintings", str(images / "paintings"), "--cache", str(images / "cache"),
                "--output", str(output), "--vgg_weights", str(vgg_weights), *TINY, *arguments]  # fmt: skip
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.Popen(
-        command, cwd=output.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **popen
-    )
+    popen |= {"env": os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}, "cwd": output.parent}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **popen)
 
 
 def finished(process: subprocess.Popen) -> str:
@@ -240,10 +245,8 @@ def test_a_run_killed_and_resumed_equals_one_that_was_not_in_every_tensor(images
     finished(whole)
     for newer in sorted((tmp_path / "killed/checkpoints").glob("*"))[1:]:  # it may have got further before the signal
         newer.rename(tmp_path / newer.name)
-    resumed = finished(
-        run(images, vgg_weights, tmp_path / "killed", "--checkpointing_steps", "6", "--max_steps", "9",
-            "--resume_from_checkpoint", "latest")  # fmt: skip
-    )
+    arguments = ("--checkpointing_steps", "6", "--max_steps", "9", "--resume_from_checkpoint", "latest")
+    resumed = finished(run(images, vgg_weights, tmp_path / "killed", *arguments))
     assert "step_00000006" in resumed
     expected = tensors(tmp_path / "whole/checkpoints/step_00000009")
     actual = tensors(tmp_path / "killed/checkpoints/step_00000009")

@@ -61,6 +61,11 @@ class TrainingConfig:
     ema_decay: float = 0.999
     seed: int = 0
 
+    # the model card
+    title: str = ""
+    training_data: str = ""
+    """What the photos and the paintings are, and their terms."""
+
     # housekeeping
     checkpointing_steps: int = 500
     checkpoints_total_limit: int = 3
@@ -129,7 +134,7 @@ def _cast(key: str, value: typing.Any, kind: typing.Any) -> typing.Any:
             return tuple(float(one) for one in value)
         if kind is bool:
             return {"true": True, "false": False}[str(value).lower()]
-        if kind is int and isinstance(value, (bool, float)) or kind is str and not isinstance(value, str):
+        if (kind is int and isinstance(value, (bool, float))) or (kind is str and not isinstance(value, str)):
             raise TypeError
         return kind(value)
     except (TypeError, ValueError, KeyError) as error:

@@ -24,7 +24,8 @@ class UnpairedImages(Dataset):
     and a painting drawn at random. Images are scaled so that the shorter side is `image_size`, cropped at random to
     `crop_size` and mirrored half of the time; y and c share their crop.
 
-    Gives float32 tensors: photo, painting, edge_blurred 3 x crop x crop in [-1, 1], reference 1 x crop x crop in [0, 1].
+    Gives float32 tensors: photo, painting, edge_blurred 3 x crop x crop in [-1, 1]; reference 1 x crop x crop in
+    [0, 1].
     """
 
     def __init__(

@@ -23,7 +23,7 @@ def discriminator_loss(painting: Tensor, edge_blurred: Tensor | None, generated:
     """-L_GAN(G, D) of Eq. 3, what D minimises: -log D(y) - log(1 - D(c)) - log(1 - D(G(x))).
 
     Takes the logits of D, any shape each; `edge_blurred` is None where the edge-blurred set is left out. "bce" is
-    Eq. 3 with D = sigmoid(logit); "least_squares" replaces each logarithm by the squared distance of the logit to 1 or 0.
+    Eq. 3 with D = sigmoid(logit); "least_squares" replaces each logarithm by the squared distance to 1 or 0.
     """
     loss = _towards(painting, 1.0, kind) + _towards(generated, 0.0, kind)
     return loss if edge_blurred is None else loss + _towards(edge_blurred, 0.0, kind)

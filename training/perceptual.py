@@ -39,7 +39,7 @@ class PerceptualFeatures(nn.Module):
                 network = timm.create_model(TIMM_MODEL, pretrained=True)
             except Exception as error:  # every kind of network failure, from several libraries
                 raise SDPGANError(
-                    f"timm could not download {TIMM_MODEL} ({type(error).__name__}); pass a local file with --vgg_weights."
+                    f"timm could not download {TIMM_MODEL} ({type(error).__name__}); pass a file with --vgg_weights."
                 ) from error
             self.layers = network.features[: CONV4_4 + 1]
         else:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import math
 import shutil
 import sys
@@ -34,13 +33,14 @@ from tqdm.auto import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
 
-from sdpgan_hub import SDPGAN  # noqa: E402
-from sdpgan_hub.errors import SDPGANError  # noqa: E402
-from sdpgan_hub.networks import Discriminator  # noqa: E402
-from training import objective, prepare  # noqa: E402
-from training.config import TrainingConfig, add_arguments, given_arguments, read_config  # noqa: E402
-from training.data import SampleNumbers, UnpairedImages  # noqa: E402
-from training.perceptual import PerceptualFeatures  # noqa: E402
+from sdpgan_hub import SDPGAN
+from sdpgan_hub.errors import SDPGANError
+from sdpgan_hub.networks import Discriminator
+from training import objective, prepare
+from training.config import TrainingConfig, add_arguments, given_arguments, read_config
+from training.data import SampleNumbers, UnpairedImages
+from training.facts import card_keywords, hardware, write_facts
+from training.perceptual import PerceptualFeatures
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -146,9 +146,7 @@ class Trainer:
         self.data = UnpairedImages(
             arguments.photos, arguments.paintings, cache, config.image_size, config.crop_size, config.seed
         )
-        self.samples_per_step = (
-            config.batch_size * config.gradient_accumulation_steps * self.accelerator.num_processes
-        )
+        self.samples_per_step = config.batch_size * config.gradient_accumulation_steps * self.accelerator.num_processes
         self.schedule = Schedule(config, len(self.data) / self.samples_per_step)
         self.progress = Progress()
 
@@ -166,9 +164,7 @@ class Trainer:
             self.prepared_discriminator,
             self.optimizer,
             self.discriminator_optimizer,
-        ) = self.accelerator.prepare(
-            self.model, self.discriminator, self.optimizer, self.discriminator_optimizer
-        )
+        ) = self.accelerator.prepare(self.model, self.discriminator, self.optimizer, self.discriminator_optimizer)
         self.accelerator.register_for_checkpointing(self.progress)
         if self.ema is not None:
             self.ema.to(self.accelerator.device)
@@ -209,8 +205,7 @@ class Trainer:
             if step % config.logging_steps == 0 or step == stop:
                 self.log(losses, bar)
             out_of_time = (
-                self.arguments.max_minutes is not None
-                and time.monotonic() - started > 60 * self.arguments.max_minutes
+                self.arguments.max_minutes is not None and time.monotonic() - started > 60 * self.arguments.max_minutes
             )
             if step % config.sample_steps == 0 or step == stop or out_of_time:
                 self.write_samples()
@@ -279,7 +274,7 @@ class Trainer:
         for name, value in means.items():
             if not math.isfinite(value):
                 raise SDPGANError(
-                    f"The loss {name!r} is {value} at step {self.progress.step}: the run has diverged; resume an earlier "
+                    f"The loss {name!r} is {value} at step {self.progress.step}: the run diverged; resume an earlier "
                     "checkpoint with a lower learning_rate, or without fp16."
                 )
         step = self.progress.step
@@ -347,6 +342,7 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         facts = {
+            "command": ["accelerate", "launch", *_without_folders(self.arguments)],
             "steps": self.progress.step,
             "initialization_steps": min(self.progress.step, self.schedule.initialization_steps),
             "photos": len(self.data.photos),
@@ -356,18 +352,31 @@ class Trainer:
             "saliency_reference": "human masks where there are, else the mean of RBD and MB+"
             if self.arguments.masks
             else "the mean of RBD and MB+",
-            "device": str(self.accelerator.device.type),
+            "hardware": hardware(self.accelerator.device),
             "processes": self.accelerator.num_processes,
             "mixed_precision": self.accelerator.mixed_precision,
+            "torch": torch.__version__,
             "config": dataclasses.asdict(self.config),
         }
-        model = self.shipped_model()
-        model.save_pretrained(self.output)
-        (self.output / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
+        self.shipped_model().save_pretrained(self.output, model_card_kwargs=card_keywords(facts))
+        write_facts(self.output, facts)
 
 
 def _tracked(config: TrainingConfig) -> dict[str, str | int | float | bool]:
     return {key: str(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(config).items()}
+
+
+def _without_folders(arguments: argparse.Namespace) -> list[str]:
+    """The command that repeats this run, without the paths and the limits of one machine."""
+    command = ["training/train.py", "--photos", "PHOTOS", "--paintings", "PAINTINGS", "--output", "STYLE"]
+    if arguments.config is not None:
+        command += ["--config", f"training/configs/{arguments.config.name}"]
+    for key in ("masks", "vgg_weights"):
+        if getattr(arguments, key) is not None:
+            command += [f"--{key}", "MASKS" if key == "masks" else arguments.vgg_weights.name]
+    for key, value in given_arguments(arguments).items():
+        command += [f"--{key}", *(value if isinstance(value, list) else [value])]
+    return command
 
 
 def main(argv: list[str] | None = None) -> int:
