@@ -1,0 +1,423 @@
+"""The Space as a person meets it: the real `python space/app.py`, a real Chromium, and Gradio's own API client."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from browser import chromium  # noqa: F401  (a fixture)
+from hub_server import LoopbackHub, running_hub
+from PIL import Image
+
+from sdpgan_hub import SDPGAN
+
+pytest.importorskip("gradio")
+gradio_client = pytest.importorskip("gradio_client")
+
+ROOT = Path(__file__).resolve().parents[1]
+SPACE = ROOT / "space"
+COFFEE = SPACE / "examples" / "coffee.jpg"
+MAX_SIDE = 320
+PATIENCE = 30_000
+"""Milliseconds to wait for a page that is busy."""
+
+
+@pytest.fixture(scope="session")
+def styles_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of one style, "strokes": a small untrained network."""
+    folder = tmp_path_factory.mktemp("styles")
+    torch.manual_seed(0)
+    SDPGAN(base_channels=8, residual_blocks=1).save_pretrained(folder / "strokes")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def loopback_hub(styles_folder: Path) -> Iterator[LoopbackHub]:
+    """A Hub with the style "strokes" in a public and in a private repository, and weights of 2 MB that are none."""
+    files = {path.name: path.read_bytes() for path in (styles_folder / "strokes").iterdir()}
+    with running_hub() as server:
+        server.add("org/sdpgan-strokes", files)
+        server.add("org/sdpgan-secret", files, private=True)
+        server.add("org/sdpgan-huge", {**files, "model.safetensors": bytes(2_000_000)})
+        yield server
+
+
+@pytest.fixture(scope="session")
+def environment(
+    loopback_hub: LoopbackHub, styles_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """Of an operator whose token may read everything on the Hub."""
+    inherited = loopback_hub.environment(tmp_path_factory.mktemp("hf"))
+    return {
+        **{
+            name: value
+            for name, value in inherited.items()
+            if not name.startswith(("GRADIO_", "SDPGAN_", "PYTHONPATH"))
+        },
+        "SDPGAN_STYLES_DIR": str(styles_folder),
+        "SDPGAN_MAX_SIDE": str(MAX_SIDE),
+        "SDPGAN_MAX_WEIGHTS_MB": "1",
+        "GRADIO_TEMP_DIR": str(tmp_path_factory.mktemp("gradio")),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+@pytest.fixture(scope="session")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the server's standard output and error go."""
+    return tmp_path_factory.mktemp("log") / "space.log"
+
+
+@pytest.fixture(scope="session")
+def url(environment: dict[str, str], log: Path) -> Iterator[str]:
+    """The address that `python space/app.py` prints once it listens."""
+    command = [sys.executable, "space/app.py", "--port", str(free_port())]
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=output, text=True
+        ) as server,
+    ):
+        printed = iter(server.stdout.readline, "")
+        address = next((found[0] for line in printed if (found := re.search(r"http://127\.0\.0\.1:\d+", line))), None)
+        assert address, log.read_text()
+        yield address
+        server.terminate()
+        output.write(server.stdout.read())
+
+
+@pytest.fixture(scope="session")
+def client(url: str) -> object:
+    return gradio_client.Client(url, verbose=False, analytics_enabled=False)
+
+
+@pytest.fixture(scope="session")
+def visit(chromium: object, url: str) -> Iterator[Callable[..., object]]:  # noqa: F811
+    """Opens the page in a browser of its own; `page.requested` lists the addresses it asked for."""
+    contexts = []
+
+    def open_page(**options: object) -> object:
+        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.requested = []
+        page.on("request", lambda request: page.requested.append(request.url))
+        page.goto(url)
+        page.locator("#photo input[type=file]").wait_for(state="attached", timeout=PATIENCE)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture(scope="session")
+def stylized(visit: Callable[..., object]) -> object:
+    """The page after a person uploaded a photo of a coffee cup and pressed Stylize."""
+    page = visit()
+    upload(page, COFFEE)
+    stylize(page)
+    return page
+
+
+@pytest.fixture(scope="session")
+def phone(visit: Callable[..., object]) -> object:
+    """As `stylized`, on the screen of a phone."""
+    page = visit(viewport={"width": 390, "height": 844})
+    upload(page, COFFEE)
+    stylize(page)
+    return page
+
+
+@pytest.fixture(scope="session")
+def untouched(visit: Callable[..., object]) -> object:
+    """The page as it opens, for what it refuses."""
+    return visit()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def upload(page: object, path: Path) -> None:
+    with page.expect_response(lambda response: "/upload" in response.url):
+        page.locator("#photo input[type=file]").set_input_files(path)
+    page.locator("#photo img").wait_for(timeout=PATIENCE)
+
+
+def stylize(page: object) -> None:
+    page.get_by_role("button", name="Stylize").click()
+    page.get_by_text(re.compile(r"\d+ x \d+ pixels")).wait_for(timeout=PATIENCE)
+
+
+def pixels(source: bytes | Path) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(source) if isinstance(source, bytes) else source).convert("RGB"), np.int16)
+
+
+def shown(page: object, selector: str) -> list[np.ndarray]:
+    """The pictures at `selector` as the browser got them."""
+    images = page.locator(f"{selector} img")
+    images.first.wait_for(timeout=PATIENCE)
+    return [pixels(urllib.request.urlopen(image.get_attribute("src")).read()) for image in images.all()]
+
+
+def toast(page: object) -> str:
+    """The message that the page shows, which is then closed."""
+    message = page.get_by_test_id("toast-text")
+    message.wait_for(timeout=PATIENCE)
+    text = message.inner_text()
+    page.get_by_test_id("toast-close").click()
+    message.wait_for(state="detached", timeout=PATIENCE)
+    return text
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> float:
+    assert one.shape == other.shape
+    return float(np.abs(one - other).mean())
+
+
+def test_a_photo_uploaded_in_the_browser_becomes_a_painting_and_a_saliency_map(stylized):
+    photo = pixels(COFFEE)
+    before, after = shown(stylized, "#comparison")
+    assert difference(before, photo) < 4  # WebP
+    assert difference(after, photo) > 10
+    (heat_map,) = shown(stylized, "#saliency [role=tabpanel]:visible")
+    assert difference(heat_map, photo) > 10
+    assert heat_map.std() > 5
+
+
+def test_no_request_of_the_page_leaves_this_machine(stylized, url):
+    assert len(stylized.requested) > 10
+    assert [address for address in stylized.requested if not address.startswith((f"{url}/", "data:", "blob:"))] == []
+
+
+def test_a_photo_painted_below_its_size_is_said_to_be_so(stylized):
+    note = stylized.locator("#note").inner_text()
+    assert "600 x 400 pixels" in note
+    assert f"Painted at {MAX_SIDE} x 213 and enlarged: its longer side is above {MAX_SIDE}." in note
+
+
+def test_the_download_is_the_painting_of_the_model_at_the_size_of_the_photo(stylized, styles_folder, tmp_path):
+    with stylized.expect_download() as download:
+        stylized.get_by_role("button", name="Download the painting").click()
+    file = tmp_path / download.value.suggested_filename
+    download.value.save_as(file)
+
+    assert file.name == "coffee-strokes.png"
+    painting = SDPGAN.from_pretrained(styles_folder / "strokes").stylize(COFFEE, max_size=MAX_SIDE)
+    assert difference(pixels(file), np.asarray(painting, np.int16)) < 0.5
+
+
+def test_overlay_and_outline_are_shown_without_asking_the_server_to_run_again(stylized):
+    asked = len(stylized.requested)
+    seen = []
+    for name in ("Saliency map", "Overlay", "Outline"):
+        stylized.get_by_role("tab", name=name).click()
+        seen += shown(stylized, "#saliency [role=tabpanel]:visible")
+    assert len(seen) == 3
+    assert all(difference(one, other) > 5 for one, other in itertools.combinations(seen, 2))
+    assert not [address for address in stylized.requested[asked:] if "/queue/" in address or "/run/" in address]
+
+
+def test_an_example_is_picked_by_its_name_and_stylized(visit):
+    page = visit()
+    page.get_by_role("button", name="Example: rocket").click()
+    page.locator("#photo img").wait_for(timeout=PATIENCE)
+    stylize(page)
+    before, after = shown(page, "#comparison")
+    assert difference(before, pixels(SPACE / "examples" / "rocket.jpg")) < 4
+    assert difference(after, before) > 10
+
+
+def test_the_page_fits_a_phone(phone):
+    assert phone.evaluate("document.documentElement.scrollWidth") == 390
+    for selector in ("#photo", "#stylize", "#comparison", "#saliency", "#download"):
+        box = phone.locator(selector).bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 390, selector
+
+
+def test_on_a_phone_the_result_comes_into_view(phone):
+    top = phone.locator("#result").bounding_box()["y"]
+    assert 0 <= top < 844 / 2
+
+
+def test_no_photo_is_answered_in_the_browser_with_one_sentence(untouched):
+    untouched.get_by_role("button", name="Stylize").click()
+    assert toast(untouched) == "Choose a photo first: upload one or pick an example."
+
+
+def test_an_unreadable_upload_is_answered_in_the_browser_with_one_sentence(untouched, tmp_path):
+    (tmp_path / "holiday.jpg").write_bytes(b"not a picture")
+    upload(untouched, tmp_path / "holiday.jpg")
+    untouched.get_by_role("button", name="Stylize").click()
+    assert toast(untouched) == "holiday.jpg cannot be read as a picture; use a whole JPEG, PNG or WebP file."
+
+
+def test_an_unknown_style_is_answered_in_the_browser_with_one_sentence(untouched):
+    untouched.get_by_role("button", name="Example: cat").click()
+    untouched.get_by_role("combobox", name="Style").fill("rembrandt")
+    untouched.get_by_role("combobox", name="Style").press("Enter")
+    untouched.get_by_role("button", name="Stylize").click()
+    sentence = toast(untouched)
+    assert sentence.startswith('There is no style "rembrandt"; choose one of the list (')
+    assert sentence.count(". ") == 0
+
+
+def test_a_file_that_is_cut_short_is_answered_with_one_sentence(client, tmp_path):
+    (tmp_path / "holiday.jpg").write_bytes(COFFEE.read_bytes()[:20_000])
+    with pytest.raises(Exception, match=r"^holiday\.jpg cannot be read as a picture; use a whole"):
+        client.predict(gradio_client.handle_file(tmp_path / "holiday.jpg"), "strokes", api_name="/stylize")
+
+
+@pytest.mark.parametrize(
+    ("mode", "size"),
+    [("RGB", (61, 47)), ("RGBA", (500, 33)), ("L", (1, 1)), ("I;16", (40, 30)), ("P", (33, 20)), ("CMYK", (24, 50))],
+)
+def test_the_endpoint_gives_a_painting_and_a_map_of_exactly_the_size_of_the_photo(client, tmp_path, mode, size):
+    values = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 4), dtype=np.uint8)
+    image = Image.fromarray(values)
+    file = tmp_path / ("photo.tif" if mode == "CMYK" else "photo.png")
+    if mode == "I;16":
+        Image.fromarray(values.view(np.uint16)[..., 0]).save(file)
+    else:
+        (image if mode == "RGBA" else image.convert("RGB").convert(mode)).save(file)
+    painting, saliency = map(
+        Image.open, client.predict(gradio_client.handle_file(file), "strokes", api_name="/stylize")
+    )
+    assert painting.format == "PNG" and painting.size == size
+    assert saliency.mode == "L" and saliency.size == size
+    if mode == "RGBA":
+        assert np.array_equal(np.asarray(painting)[..., 3], values[..., 3])
+
+
+def test_a_photo_that_its_camera_stored_sideways_comes_out_upright(client, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn a quarter clockwise to view
+    Image.open(COFFEE).save(tmp_path / "sideways.jpg", exif=exif)
+    painting, _ = client.predict(gradio_client.handle_file(tmp_path / "sideways.jpg"), "strokes", api_name="/stylize")
+    assert Image.open(painting).size == (400, 600)
+
+
+@pytest.mark.parametrize("place", ["styles_folder", "relative", "two parts", "parent"])
+def test_a_visitor_cannot_name_a_folder_of_the_server_as_a_style(client, styles_folder, place):
+    style = {
+        "styles_folder": str(styles_folder / "strokes"),
+        "relative": "./sdpgan_hub/styles",
+        "two parts": "sdpgan_hub/saliency",
+        "parent": "../strokes",
+    }[place]
+    with pytest.raises(Exception, match="There is no style") as refused:
+        client.predict(gradio_client.handle_file(COFFEE), style, api_name="/stylize")
+    assert "choose one of the list" in str(refused.value)
+
+
+def test_a_style_on_the_hub_is_used_by_its_id(client):
+    paintings = [
+        client.predict(gradio_client.handle_file(COFFEE), style, api_name="/stylize")[0]
+        for style in ("strokes", "org/sdpgan-strokes")
+    ]
+    assert difference(*map(pixels, map(Path, paintings))) == 0
+
+
+def test_a_visitor_never_reads_a_repository_with_the_token_of_the_operator(client, loopback_hub):
+    with pytest.raises(Exception, match="has no model org/sdpgan-secret") as refused:
+        client.predict(gradio_client.handle_file(COFFEE), "org/sdpgan-secret", api_name="/stylize")
+    assert "\n" not in str(refused.value)
+    assert {request.authorization for request in loopback_hub.requests} == {None}
+
+
+def test_weights_that_are_too_large_are_refused_before_they_are_fetched(client, loopback_hub):
+    with pytest.raises(Exception, match=r"The weights of org/sdpgan-huge are 2 MB; this page takes 1 at most\."):
+        client.predict(gradio_client.handle_file(COFFEE), "org/sdpgan-huge", api_name="/stylize")
+    fetched = [request.path for request in loopback_hub.requests if request.method == "GET"]
+    assert not [path for path in fetched if path.startswith("/org/sdpgan-huge/resolve/")]
+
+
+def test_a_broken_style_is_named_without_the_folders_of_the_server(client, styles_folder):
+    broken = styles_folder / "broken"
+    shutil.copytree(styles_folder / "strokes", broken)
+    (broken / "model.safetensors").write_bytes((broken / "model.safetensors").read_bytes()[:5000])
+    with pytest.raises(Exception, match=r"broken/model\.safetensors") as refused:
+        client.predict(gradio_client.handle_file(COFFEE), "broken", api_name="/stylize")
+    assert str(styles_folder) not in str(refused.value)
+
+
+def test_the_endpoint_says_what_it_takes_and_gives(client):
+    endpoint = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert list(endpoint) == ["/stylize"]
+    assert [value["parameter_name"] for value in endpoint["/stylize"]["parameters"]] == ["photo", "style"]
+    assert [value["label"] for value in endpoint["/stylize"]["returns"]] == ["painting", "saliency map"]
+
+
+def test_the_folder_with_the_package_beside_it_is_a_whole_space_and_names_a_port_that_is_taken(
+    environment, url, tmp_path
+):
+    """What its README tells to upload starts without the rest of the repository, up to the port it cannot have."""
+    folder = tmp_path / "space"
+    for source, copy in ((SPACE, folder), (ROOT / "sdpgan_hub", folder / "sdpgan_hub")):
+        shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    port = url.rpartition(":")[2]
+    code = f"import app, sdpgan_hub; print(app.__file__, sdpgan_hub.__file__); app.main(['--port', '{port}'])"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert [Path(file).relative_to(folder).as_posix() for file in run.stdout.split()] == [
+        "app.py",
+        "sdpgan_hub/__init__.py",
+    ]
+    assert run.returncode == 1
+    assert port in run.stderr and len(run.stderr.strip().splitlines()) == 1, run.stderr
+
+
+def test_the_front_matter_names_files_and_a_gradio_that_fit():
+    front_matter = (SPACE / "README.md").read_text().split("---\n")[1]
+    values = dict(line.split(": ", 1) for line in front_matter.splitlines() if re.match(r"\w+: ", line))
+    requirements = (SPACE / "requirements.txt").read_text()
+    assert values["sdk"] == "gradio"
+    assert (SPACE / values["app_file"]).is_file()
+    assert f"gradio=={values['sdk_version']}" in requirements.replace('"', "")
+    assert len(values["short_description"]) <= 60
+
+
+def test_the_requirements_hold_all_that_the_package_needs():
+    tomllib = pytest.importorskip("tomllib")
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    listed = (SPACE / "requirements.txt").read_text().split()
+    assert sorted(set(needed) - set(listed)) == []
+
+
+def test_the_examples_are_small_photos_with_a_source():
+    examples = [path for path in (SPACE / "examples").iterdir() if path.suffix == ".jpg"]
+    sources = (SPACE / "examples" / "README.md").read_text()
+    assert len(examples) >= 4
+    assert sum(path.stat().st_size for path in examples) < 400_000
+    assert all(path.name in sources for path in examples)
+
+
+def test_starting_the_space_leaves_its_folder_as_it_was(url):
+    assert sorted(path.name for path in SPACE.iterdir() if path.name != "__pycache__") == [
+        "README.md",
+        "app.py",
+        "examples",
+        "requirements.txt",
+        "style.css",
+    ]
+
+
+def test_no_refusal_leaves_a_traceback_in_the_log_of_the_server(url, client, log):
+    with pytest.raises(Exception, match="Choose a photo first"):
+        client.predict(None, "strokes", api_name="/stylize")
+    assert "Traceback" not in log.read_text()
