@@ -1,0 +1,220 @@
+"""Accuracy and speed of the saliency references.
+
+    python tests/benchmarks/bench_saliency.py                        # both; prints markdown tables
+    python tests/benchmarks/bench_saliency.py --only accuracy --json accuracy.json
+    python tests/benchmarks/bench_saliency.py --only speed           # needs no data
+    python tests/benchmarks/bench_saliency.py --figure figure.png    # photo, RBD, MB+, mean of scikit-image's photos
+
+Accuracy is pysodmetrics' on ECSSD (``SHARED/data/saliency_benchmark/ECSSD``; SHARED is ``--shared``, the environment's
+SDPGAN_SHARED, or the folder ``shared`` beside the checkout). Speed is one thread's on photos that come with
+scikit-image, the fastest of several runs of each photo, and its ratio to SLIC alone in the same process.
+"""
+
+from __future__ import annotations
+
+import os
+
+for library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
+    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
+import argparse  # noqa: E402
+import json  # noqa: E402
+import platform  # noqa: E402
+import sys  # noqa: E402
+import time  # noqa: E402
+from collections.abc import Callable, Iterable  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from sdpgan_hub.saliency import minimum_barrier, reference, robust_background  # noqa: E402
+from sdpgan_hub.saliency.common import shrink  # noqa: E402
+from sdpgan_hub.saliency.mbd import minimum_barrier_map  # noqa: E402
+
+PHOTO_SIDE = 400
+PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
+METHODS = {"RBD": robust_background, "MB+": minimum_barrier, "mean": reference}
+
+
+class Accuracy:
+    """pysodmetrics' figures of one method: step() once per photo, then results()."""
+
+    def __init__(self) -> None:
+        import py_sod_metrics as metrics
+
+        both = {"with_dynamic": True, "with_adaptive": False}
+        curves = {"f": metrics.FmeasureHandler, "precision": metrics.PrecisionHandler}
+        curves |= {"recall": metrics.RecallHandler, "fpr": metrics.FPRHandler}
+        self.curves = metrics.FmeasureV2({name: handler(**both) for name, handler in curves.items()})
+        self.mae, self.weighted, self.s = metrics.MAE(), metrics.WeightedFmeasure(), metrics.Smeasure()
+        self.e = metrics.Emeasure()
+        self.errors: list[float] = []
+        self.areas: list[float] = []
+
+    def step(self, saliency: np.ndarray, mask: np.ndarray) -> None:
+        levels = np.round(255 * saliency).astype(np.uint8)
+        for metric in (self.curves, self.mae, self.weighted, self.s, self.e):
+            metric.step(pred=levels, gt=mask)
+        self.areas.append(float(saliency.mean()))
+        self.errors.append(float(self.mae.maes[-1]))
+
+    def best_f(self) -> list[float]:
+        """Each image's F at the threshold that is best for that image."""
+        return [float(curve.max()) for curve in self.curves._metric_handlers["f"].dynamic_results]
+
+    def results(self) -> dict[str, float]:
+        handlers = self.curves._metric_handlers
+        precision, recall = (np.mean(handlers[name].dynamic_results, axis=0) for name in ("precision", "recall"))
+        recalls, false_positives = (np.asarray(handlers[name].dynamic_results) for name in ("recall", "fpr"))
+        start = np.zeros((len(recalls), 1))
+        areas = np.trapezoid(np.hstack([start, recalls]), np.hstack([start, false_positives]), axis=1)
+        return {
+            "MAE": float(self.mae.get_results()["mae"]),
+            "max F (mean P, R)": float((1.3 * precision * recall / np.maximum(0.3 * precision + recall, 1e-9)).max()),
+            "max F (mean F)": float(np.mean(handlers["f"].dynamic_results, axis=0).max()),
+            "AUC": float(areas.mean()),
+            "weighted F": float(self.weighted.get_results()["wfm"]),
+            "S": float(self.s.get_results()["sm"]),
+            "max E": float(self.e.get_results()["em"]["curve"].max()),
+        }
+
+
+def ecssd(shared: Path, every: int) -> list[tuple[Path, Path]]:
+    folder = shared / "data" / "saliency_benchmark" / "ECSSD"
+    masks = {path.stem: path for path in (folder / "masks").glob("*")}
+    pairs = [(path, masks[path.stem]) for path in sorted((folder / "images").glob("*"))][::every]
+    if not pairs:
+        sys.exit(f"{folder} has no images: name the folder that holds data/saliency_benchmark with --shared.")
+    return pairs
+
+
+def measure_accuracy(pairs: Iterable[tuple[Path, Path]]) -> dict:
+    pairs = list(pairs)
+    scores = {name: Accuracy() for name in METHODS}
+    mask_areas = []
+    for image_path, mask_path in pairs:
+        image = np.ascontiguousarray(cv2.imread(str(image_path))[:, :, ::-1])
+        mask = cv2.imread(str(mask_path), cv2.IMREAD_GRAYSCALE)
+        maps = {"RBD": robust_background(image), "MB+": minimum_barrier(image)}
+        maps["mean"] = 0.5 * (maps["RBD"] + maps["MB+"])
+        mask_areas.append(float((mask > 128).mean()))
+        for name, saliency in maps.items():
+            scores[name].step(saliency, mask)
+    per_image: dict[str, dict] = {path.stem: {"mask": area} for (path, _), area in zip(pairs, mask_areas, strict=True)}
+    for name, score in scores.items():
+        for image, error, area, best in zip(per_image.values(), score.errors, score.areas, score.best_f(), strict=True):
+            image[name] = {"MAE": error, "area": area, "max F": best}
+    return {"images": len(pairs), "figures": {n: s.results() for n, s in scores.items()}, "per_image": per_image}
+
+
+def photos() -> dict[str, np.ndarray]:
+    """scikit-image's photos, uint8 RGB, their longer side :data:`PHOTO_SIDE` px, like ECSSD's."""
+    from skimage import data
+
+    return {name: shrink(getattr(data, name)(), PHOTO_SIDE) for name in PHOTOS}
+
+
+def seconds(functions: dict[str, Callable], images: Iterable[np.ndarray], repeats: int) -> dict[str, float]:
+    """Mean over images of the fastest of ``repeats`` runs, all functions in turn, after a turn that is not timed."""
+    fastest: dict[str, list[float]] = {name: [] for name in functions}
+    for image in images:
+        runs: dict[str, list[float]] = {name: [] for name in functions}
+        for _ in range(repeats + 1):
+            for name, function in functions.items():
+                start = time.perf_counter()
+                function(image)
+                runs[name].append(time.perf_counter() - start)
+        for name, values in runs.items():
+            fastest[name].append(min(values[1:]))
+    return {name: float(np.mean(values)) for name, values in fastest.items()}
+
+
+def slic_alone(image: np.ndarray) -> None:
+    from skimage.segmentation import slic
+
+    slic(shrink(image), n_segments=200, start_label=0)
+
+
+def measure_speed(repeats: int) -> dict:
+    images = list(photos().values())
+    functions = {
+        "SLIC alone (scikit-image, 10 iterations)": slic_alone,
+        "MB, minimum barrier map alone": lambda image: minimum_barrier_map(shrink(image)),
+        "MB+": minimum_barrier,
+        "RBD": robust_background,
+        "reference (mean of RBD and MB+)": reference,
+    }
+    times = seconds(functions, images, repeats)
+    yardstick = next(iter(times.values()))
+    figures = {name: {"images/s": 1 / t, "times SLIC's speed": yardstick / t} for name, t in times.items()}
+    return {"images": len(images), "repeats": repeats, "figures": figures}
+
+
+def table(title: str, figures: dict[str, dict[str, float]], digits: dict[str, int]) -> str:
+    columns = list(next(iter(figures.values())))
+    lines = [f"| {title} | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
+    for name, row in figures.items():
+        lines.append(f"| {name} | " + " | ".join(f"{row[c]:.{digits.get(c, 3)}f}" for c in columns) + " |")
+    return "\n".join(lines)
+
+
+def tile(image: np.ndarray, width: int = 240, height: int = 180, gap: int = 3) -> np.ndarray:
+    """``image`` (uint8 H x W x 3) as large as fits into ``width`` x ``height``, in the middle of white."""
+    scale = min((width - 2 * gap) / image.shape[1], (height - 2 * gap) / image.shape[0])
+    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    canvas = np.full((height, width, 3), 255, np.uint8)
+    top, left = (height - small.shape[0]) // 2, (width - small.shape[1]) // 2
+    canvas[top : top + small.shape[0], left : left + small.shape[1]] = small
+    return canvas
+
+
+def draw(path: Path, rows: list[tuple[np.ndarray, np.ndarray | None]]) -> None:
+    """Photo, RBD, MB+, their mean and, where there is one, the human mask: a row per photo, written to ``path``."""
+    drawn = []
+    for image, mask in rows:
+        maps = [robust_background(image), minimum_barrier(image)]
+        maps.append(0.5 * (maps[0] + maps[1]))
+        greys = [np.round(255 * saliency).astype(np.uint8) for saliency in maps] + ([] if mask is None else [mask])
+        pictures = [image, *(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB) for grey in greys)]
+        drawn.append(np.hstack([tile(picture) for picture in pictures]))
+    if not cv2.imwrite(str(path), np.vstack(drawn)[:, :, ::-1]):
+        sys.exit(f"{path} cannot be written: name a file that ends in .png in a folder that exists.")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=("accuracy", "speed"), help="measure one of the two")
+    parser.add_argument("--shared", type=Path, default=Path(os.environ.get("SDPGAN_SHARED", ROOT.parent / "shared")))
+    parser.add_argument("--every", type=int, default=1, help="take every N-th benchmark image")
+    parser.add_argument("--repeats", type=int, default=7, help="runs per photo, of which the fastest counts")
+    parser.add_argument("--json", type=Path, help="write all figures, per image too, to this file")
+    parser.add_argument("--figure", type=Path, help="only draw scikit-image's photos and their maps to this PNG")
+    parser.add_argument("--figure-ecssd", type=Path, help="8 ECSSD photos, their maps and masks; not to publish")
+    options = parser.parse_args()
+    cv2.setNumThreads(1)
+    if options.figure or options.figure_ecssd:
+        if options.figure:
+            draw(options.figure, [(image, None) for image in photos().values()])
+        if options.figure_ecssd:
+            pairs = ecssd(options.shared, 50)
+            rows = [(np.ascontiguousarray(cv2.imread(str(i))[:, :, ::-1]), cv2.imread(str(m), 0)) for i, m in pairs]
+            draw(options.figure_ecssd, rows)
+        return
+    results: dict = {"machine": platform.machine(), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
+    if options.only != "accuracy":
+        results["speed"] = measure_speed(options.repeats)
+        print(table("one thread", results["speed"]["figures"], {"images/s": 1, "times SLIC's speed": 2}), flush=True)
+    if options.only != "speed":
+        results["accuracy"] = measure_accuracy(ecssd(options.shared, options.every))
+        print(f"\n{results['accuracy']['images']} ECSSD images\n")
+        print(table("method", results["accuracy"]["figures"], {}))
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
