@@ -3,7 +3,7 @@
     python tests/benchmarks/bench_saliency.py                        # both; prints markdown tables
     python tests/benchmarks/bench_saliency.py --only accuracy --json accuracy.json
     python tests/benchmarks/bench_saliency.py --only speed           # needs no data
-    python tests/benchmarks/bench_saliency.py --figure figure.png    # photo, RBD, MB+, mean of scikit-image's photos
+    python tests/benchmarks/bench_saliency.py --figure figure.jpg    # the maps beside a mask
 
 Accuracy is pysodmetrics' on ECSSD (``SHARED/data/saliency_benchmark/ECSSD``; SHARED is ``--shared``, the environment's
 SDPGAN_SHARED, or the folder ``shared`` beside the checkout). Speed is one thread's on photos that come with
@@ -28,9 +28,11 @@ from pathlib import Path  # noqa: E402
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
+from sdpgan_hub import SDPGAN  # noqa: E402
 from sdpgan_hub.saliency import minimum_barrier, reference, robust_background  # noqa: E402
 from sdpgan_hub.saliency.common import shrink  # noqa: E402
 from sdpgan_hub.saliency.mbd import minimum_barrier_map  # noqa: E402
@@ -172,17 +174,37 @@ def tile(image: np.ndarray, width: int = 240, height: int = 180, gap: int = 3) -
     return canvas
 
 
-def draw(path: Path, rows: list[tuple[np.ndarray, np.ndarray | None]]) -> None:
-    """Photo, RBD, MB+, their mean and, where there is one, the human mask: a row per photo, written to ``path``."""
-    drawn = []
+def outlined() -> list[tuple[np.ndarray, np.ndarray]]:
+    """The example photos of the Space that the project has outlined, and their masks: uint8 H x W x 3 and H x W."""
+    outlines = json.loads((HERE / "outlines.json").read_text(encoding="utf-8"))
+    pairs = []
+    for name in (key for key in outlines if key != "_"):
+        photo = read_rgb(ROOT / "space" / "examples" / f"{name}.jpg")
+        mask = np.zeros(photo.shape[:2], np.uint8)
+        for polygon in outlines[name]:
+            cv2.fillPoly(mask, [np.array(polygon)], 255)
+        pairs.append((photo, mask))
+    return pairs
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    return np.ascontiguousarray(cv2.imread(str(path))[:, :, ::-1])
+
+
+def draw(path: Path, rows: list[tuple[np.ndarray, np.ndarray]], style: str) -> None:
+    """A row per photo: photo, the network of ``style``, RBD, MB+, their mean, and the mask; written to ``path``."""
+    network = SDPGAN.from_pretrained(style).saliency_map
+    columns = ["photo", f"network ({style})", "RBD", "MB+", "reference (mean)", "mask"]
+    title = np.full((24, 240 * len(columns), 3), 255, np.uint8)
+    for number, name in enumerate(columns):
+        cv2.putText(title, name, (240 * number + 6, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+    drawn = [title]
     for image, mask in rows:
-        maps = [robust_background(image), minimum_barrier(image)]
-        maps.append(0.5 * (maps[0] + maps[1]))
-        greys = [np.round(255 * saliency).astype(np.uint8) for saliency in maps] + ([] if mask is None else [mask])
-        pictures = [image, *(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB) for grey in greys)]
-        drawn.append(np.hstack([tile(picture) for picture in pictures]))
+        maps = [network(image), robust_background(image), minimum_barrier(image), reference(image), mask / 255]
+        greys = [cv2.cvtColor(np.round(255 * one).astype(np.uint8), cv2.COLOR_GRAY2RGB) for one in maps]
+        drawn.append(np.hstack([tile(picture) for picture in (image, *greys)]))
     if not cv2.imwrite(str(path), np.vstack(drawn)[:, :, ::-1]):
-        sys.exit(f"{path} cannot be written: name a file that ends in .png in a folder that exists.")
+        sys.exit(f"{path} cannot be written: name a file that ends in .png or .jpg in a folder that exists.")
 
 
 def main() -> None:
@@ -192,17 +214,17 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="take every N-th benchmark image")
     parser.add_argument("--repeats", type=int, default=7, help="runs per photo, of which the fastest counts")
     parser.add_argument("--json", type=Path, help="write all figures, per image too, to this file")
-    parser.add_argument("--figure", type=Path, help="only draw scikit-image's photos and their maps to this PNG")
+    parser.add_argument("--figure", type=Path, help="only draw the Space's photos and their maps to this file")
+    parser.add_argument("--style", default="vangogh", help="whose network the figure shows")
     parser.add_argument("--figure-ecssd", type=Path, help="8 ECSSD photos, their maps and masks; not to publish")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     if options.figure or options.figure_ecssd:
         if options.figure:
-            draw(options.figure, [(image, None) for image in photos().values()])
+            draw(options.figure, outlined(), options.style)
         if options.figure_ecssd:
-            pairs = ecssd(options.shared, 50)
-            rows = [(np.ascontiguousarray(cv2.imread(str(i))[:, :, ::-1]), cv2.imread(str(m), 0)) for i, m in pairs]
-            draw(options.figure_ecssd, rows)
+            rows = [(read_rgb(photo), cv2.imread(str(mask), 0)) for photo, mask in ecssd(options.shared, 50)]
+            draw(options.figure_ecssd, rows, options.style)
         return
     results: dict = {"machine": platform.machine(), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
     if options.only != "accuracy":
