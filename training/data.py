@@ -8,12 +8,90 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from sdpgan_hub.errors import SDPGANError
 
-from .prepare import edge_blurred_path, image_files, read_rgb, saliency_path
+from .prepare import edge_blurred_path, read_rgb, saliency_path
+from .sources import Source, Streamed, open_source
+
+FEW_IMAGES = 20
+LARGEST_SHARE_TOO_SMALL = 0.1
+NAMES_IN_A_MESSAGE = 3
+
+
+def check(
+    photos: str | Path | Source,
+    paintings: str | Path | Source,
+    image_size: int,
+    crop_size: int,
+    cache: str | Path | None = None,
+) -> list[str]:
+    """What is wrong with a training's images: SDPGANError for what it cannot go on with, one-sentence warnings else.
+
+    Reads headers only. cache: where `training.sources.fetch` has put streamed sources; those not there are not looked
+    into. Refused are a source without a readable image, one source as both, and a single painting: D would learn the
+    picture, not a style. Fewer than 20 images are a warning, as a few do train, to something narrow (the paper's
+    smallest collection has 401). An image whose shorter side is below the crop is scaled up, which blurs: a warning;
+    below half of the crop a refusal where they are more than one in ten, and a warning where they are strays.
+    """
+    if crop_size > image_size:
+        raise SDPGANError(f"crop_size {crop_size} is larger than image_size {image_size}; lower it.")
+    opened = {"photos": open_source(photos), "paintings": open_source(paintings)}
+    if opened["photos"] == opened["paintings"]:
+        raise SDPGANError(f"{photos} is given as both photos and paintings; one of them has to be something else.")
+    warnings = []
+    for kind, source in opened.items():
+        if not isinstance(source, Streamed) or (cache is not None and source.folder(cache).is_dir()):
+            warnings += _check_source(kind, source, cache or "", image_size, crop_size)
+    return warnings
+
+
+def _check_source(kind: str, source: Source, cache: str | Path, image_size: int, crop_size: int) -> list[str]:
+    files = source.files(cache)
+    sides = {file: _shorter_side(file) for file in files}
+    unreadable = [file for file, side in sides.items() if side is None]
+    readable = len(files) - len(unreadable)
+    if not readable:
+        raise SDPGANError(f"None of the {len(files)} {kind} of {source} can be read.")
+    if kind == "paintings" and readable < 2:
+        raise SDPGANError(f"{source} holds one painting; a style is learned from at least 2, better from hundreds.")
+    warnings = []
+    missing = [] if isinstance(source, Streamed) else source.missing()
+    for paths, what in ((missing, "found"), (unreadable, "read")):
+        if paths:
+            warnings.append(f"{len(paths)} of the {kind} of {source} cannot be {what}, skipped: {_some(paths)}.")
+    if readable < FEW_IMAGES:
+        warnings.append(f"{source} holds only {readable} {kind}; hundreds make a style that fits any photo.")
+    smaller = [file for file, side in sides.items() if side is not None and side < crop_size]
+    tiny = [file for file in smaller if sides[file] < crop_size / 2]
+    if len(tiny) > LARGEST_SHARE_TOO_SMALL * readable:
+        raise SDPGANError(
+            f"The shorter side of {len(tiny)} of {readable} {kind} of {source} is below half the crop, {crop_size} px "
+            f"({_some(tiny)}); lower crop_size and image_size, or give larger ones."
+        )
+    if smaller:
+        scale = image_size / min(sides[file] for file in smaller)
+        warnings.append(
+            f"The shorter side of {len(smaller)} of {readable} {kind} of {source} is below the crop of {crop_size} px, "
+            f"which makes them blurred, scaled up by {scale:.1f} at most: {_some(smaller)}."
+        )
+    return warnings
+
+
+def _shorter_side(file: Path) -> int | None:
+    try:
+        with Image.open(file) as image:
+            return min(image.size)
+    except Exception:  # whatever a broken header makes a decoder do
+        return None
+
+
+def _some(paths: list[Path]) -> str:
+    more = len(paths) - NAMES_IN_A_MESSAGE
+    return ", ".join(str(path) for path in paths[:NAMES_IN_A_MESSAGE]) + (f" and {more} more" if more > 0 else "")
 
 
 class UnpairedImages(Dataset):
@@ -22,7 +100,8 @@ class UnpairedImages(Dataset):
     Every sample is a function of its number and the seed alone, so a resumed run, any number of workers and any number
     of processes see the same data in the same order. Sample n shows photo n mod N of the permutation of epoch n div N,
     and a painting drawn at random. Images are scaled so that the shorter side is `image_size`, cropped at random to
-    `crop_size` and mirrored half of the time; y and c share their crop.
+    `crop_size` and mirrored half of the time; y and c share their crop. photos, paintings: sources as in
+    training/sources.py, prepared in `cache` by training/prepare.py; what has no result there is left out.
 
     Gives float32 tensors: photo, painting, edge_blurred 3 x crop x crop in [-1, 1]; reference 1 x crop x crop in
     [0, 1].
@@ -30,28 +109,22 @@ class UnpairedImages(Dataset):
 
     def __init__(
         self,
-        photos: str | Path,
-        paintings: str | Path,
+        photos: str | Path | Source,
+        paintings: str | Path | Source,
         cache: str | Path,
         image_size: int = 256,
         crop_size: int = 256,
         seed: int = 0,
     ):
-        self.photos_root, self.paintings_root, self.cache = Path(photos), Path(paintings), Path(cache)
+        self.photos_source, self.paintings_source, self.cache = open_source(photos), open_source(paintings), Path(cache)
         if crop_size > image_size:
             raise SDPGANError(f"crop_size {crop_size} is larger than image_size {image_size}; lower it.")
         self.image_size, self.crop_size, self.seed = image_size, crop_size, seed
-        self.photos = [
-            path for path in image_files(self.photos_root) if saliency_path(self.cache, self.photos_root, path).exists()
-        ]
-        self.paintings = [
-            path
-            for path in image_files(self.paintings_root)
-            if edge_blurred_path(self.cache, self.paintings_root, path).exists()
-        ]
-        for found, folder in ((self.photos, photos), (self.paintings, paintings)):
+        self.photos = [path for path in self.photos_source.files(self.cache) if self._reference_path(path).exists()]
+        self.paintings = [path for path in self.paintings_source.files(self.cache) if self._blurred_path(path).exists()]
+        for found, source in ((self.photos, photos), (self.paintings, paintings)):
             if not found:
-                raise SDPGANError(f"{folder} holds no image that training/prepare.py has prepared in {cache}.")
+                raise SDPGANError(f"{source} holds no image that training/prepare.py has prepared in {cache}.")
 
     def __len__(self) -> int:
         """Photos in an epoch."""
@@ -64,10 +137,10 @@ class UnpairedImages(Dataset):
         painting_path = self.paintings[random.integers(len(self.paintings))]
 
         photo = read_rgb(path)
-        reference = _read_cached(saliency_path(self.cache, self.photos_root, path), cv2.IMREAD_GRAYSCALE)
+        reference = _read_cached(self._reference_path(path), cv2.IMREAD_GRAYSCALE)
         photo, reference = self._crop(random, photo, reference)
         painting = read_rgb(painting_path)
-        edge_blurred = _read_cached(edge_blurred_path(self.cache, self.paintings_root, painting_path), cv2.IMREAD_COLOR)
+        edge_blurred = _read_cached(self._blurred_path(painting_path), cv2.IMREAD_COLOR)
         painting, edge_blurred = self._crop(random, painting, edge_blurred)
         return {
             "photo": _signed(photo),
@@ -75,6 +148,12 @@ class UnpairedImages(Dataset):
             "painting": _signed(painting),
             "edge_blurred": _signed(edge_blurred),
         }
+
+    def _reference_path(self, photo: Path) -> Path:
+        return saliency_path(self.cache, self.photos_source, photo)
+
+    def _blurred_path(self, painting: Path) -> Path:
+        return edge_blurred_path(self.cache, self.paintings_source, painting)
 
     def _order(self, epoch: int) -> np.ndarray:
         if getattr(self, "_ordered_epoch", None) != epoch:

@@ -1,10 +1,17 @@
 """Once, before training: saliency references of the photos (Eq. 7) and edge-blurred paintings (Sec. III-B), cached.
 
-    python training/prepare.py --photos DIR --paintings DIR --cache DIR [--masks DIR]
+    python training/prepare.py --photos SOURCE --paintings SOURCE --cache DIR [--masks DIR] [--max_images N]
+    python training/prepare.py frames FILM... --output DIR
 
     CACHE/saliency/<photo's path in its folder>.png           8-bit grey, the photo's height x width, 255 = salient
     CACHE/edge_blurred/<painting's path in its folder>.png    RGB, the painting's height x width
     CACHE/{saliency,edge_blurred}/manifest.json               what each was made with; masks or references per photo
+    CACHE/images/<source>/                                    images of sources that are streamed
+
+A SOURCE is a folder, a text file of paths, a data set of the Hub (org/name:split/column) or WebDataset shards
+(shards-{000..003}.tar); training/sources.py says more. The last two are streamed once into CACHE/images, at most
+--max_images of each, because every sample of a training has to be addressable by its number; training reads them there.
+The second form turns films into a folder of paintings (training/frames.py).
 
 Every result carries, as PNG text, the recipe it was made with and the size of its source file. It is made again when
 either differs from what would be made now or when its source is newer; everything else is left as it is. Files
@@ -41,8 +48,8 @@ if not __package__:  # run as a file: the repository's root is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sdpgan_hub.errors import SDPGANError
+from training.sources import Folder, Source, Streamed, fetch, image_files, open_source, read_rgb, replace_file
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 CANNY_SIGMA = 1.0
 CANNY_THRESHOLDS = (100, 200)
 DILATION_SIZE = 5
@@ -78,18 +85,6 @@ def edge_blurred(image: np.ndarray) -> np.ndarray:
     return np.where(near_edges[..., None], smooth, image)
 
 
-def read_rgb(path: str | Path) -> np.ndarray:
-    """The image file as uint8 H x W x 3, RGB, turned as its EXIF orientation says; 16-bit grey is scaled to 8."""
-    with Image.open(path) as image:
-        upright = ImageOps.exif_transpose(image)
-    if upright.mode == "F":
-        raise SDPGANError("it holds floats, whose white is unknown; store it with 8 or 16 bits.")
-    if upright.mode.startswith("I"):
-        grey = np.clip(np.rint(np.asarray(upright).astype(np.float32) * (255 / 65535)), 0, 255).astype(np.uint8)
-        return grey[..., None].repeat(3, axis=2)
-    return np.array(upright.convert("RGB"))
-
-
 def read_mask(path: str | Path, height: int, width: int) -> np.ndarray:
     """A binary mask as uint8 height x width, 0 or 255; white is what lies above half of the file's largest value.
 
@@ -104,34 +99,19 @@ def read_mask(path: str | Path, height: int, width: int) -> np.ndarray:
     return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
-def image_files(folder: str | Path) -> list[Path]:
-    """Every image file below `folder`, hidden ones left out, sorted; SDPGANError where there is none."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise SDPGANError(f"{folder} is not a folder.")
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
-    if not found:
-        raise SDPGANError(f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}).")
-    return found
+def saliency_path(cache: str | Path, photos: str | Path | Source, photo: str | Path) -> Path:
+    """Where the saliency reference of `photo`, an image of the source `photos`, lies in `cache`."""
+    return _result_path(Path(cache), "saliency", photos, Path(photo))
 
 
-def saliency_path(cache: str | Path, photos: str | Path, photo: str | Path) -> Path:
-    """Where the saliency reference of `photo`, a file below `photos`, lies in `cache`."""
-    return _result_path(Path(cache) / "saliency", Path(photos), Path(photo))
+def edge_blurred_path(cache: str | Path, paintings: str | Path | Source, painting: str | Path) -> Path:
+    """Where the edge-blurred copy of `painting`, an image of the source `paintings`, lies in `cache`."""
+    return _result_path(Path(cache), "edge_blurred", paintings, Path(painting))
 
 
-def edge_blurred_path(cache: str | Path, paintings: str | Path, painting: str | Path) -> Path:
-    """Where the edge-blurred copy of `painting`, a file below `paintings`, lies in `cache`."""
-    return _result_path(Path(cache) / "edge_blurred", Path(paintings), Path(painting))
-
-
-def _result_path(results: Path, sources: Path, source: Path) -> Path:
-    relative = source.relative_to(sources)
-    return results / relative.with_name(relative.name + ".png")
+def _result_path(cache: Path, results: str, source: str | Path | Source, image: Path) -> Path:
+    name = open_source(source).name(image, cache)
+    return cache / results / name.with_name(name.name + ".png")
 
 
 @dataclass
@@ -169,50 +149,59 @@ class Job:
 
 
 def prepare(
-    photos: str | Path | None,
-    paintings: str | Path | None,
+    photos: str | Path | Source | None,
+    paintings: str | Path | Source | None,
     cache: str | Path,
     *,
     masks: str | Path | None = None,
+    max_images: int | None = None,
     workers: int | None = None,
     progress: bool = True,
 ) -> Summary:
     """Fill `cache` with what training needs beside the images themselves; do only what is not there yet.
 
-    photos, paintings: folders, searched recursively; None leaves that half out. masks: a folder of binary masks, used
-    in place of the saliency reference for each photo of the same relative path without suffix. workers: processes,
-    all cores by default. A file that cannot be read is named in the summary and on stderr, and skipped. Raises
-    SDPGANError for a folder without images and for a cache that cannot be written.
+    photos, paintings: folders, searched recursively, or other sources; None leaves that half out. masks: a folder of
+    binary masks, used in place of the saliency reference for each photo of the same relative path without suffix.
+    max_images: of a streamed source, see `training.sources.fetch`. workers: processes, all cores by default. A file
+    that cannot be read is named in the summary and on stderr, and skipped. Raises SDPGANError for a source without
+    images and for a cache that cannot be written.
     """
     workers = _available_cores() if workers is None else workers
     if workers < 1:
         raise SDPGANError(f"workers is {workers}; it must be at least 1.")
     cache = Path(cache)
-    for folder in (photos, paintings):
-        if folder is not None and cache.resolve().is_relative_to(Path(folder).resolve()):
-            raise SDPGANError(f"The cache {cache} lies inside {folder}, where its files would be taken for images.")
-    if masks is not None and photos is None:
+    sources = [None if source is None else open_source(source) for source in (photos, paintings)]
+    for source in sources:
+        if isinstance(source, Folder) and cache.resolve().is_relative_to(source.root.resolve()):
+            raise SDPGANError(f"The cache {cache} lies inside {source}, where its files would be taken for images.")
+    photo_source, painting_source = sources
+    if masks is not None and photo_source is None:
         raise SDPGANError(f"The masks of {masks} need the photos they belong to.")
-    batches = []
-    if photos is not None:
-        batches.append(("saliency", "saliency references", _saliency_jobs(Path(photos), cache, masks)))
-    if paintings is not None:
-        batches.append(("edge_blurred", "edge-blurred paintings", _edge_blur_jobs(Path(paintings), cache)))
     summary = Summary()
+    for source in filter(None, sources):
+        summary.failed |= fetch(source, cache, max_images, progress)
+        for path in [] if isinstance(source, Streamed) else source.missing():
+            summary.failed[str(path)] = "no such file"
+            print(f"warning: skipped {path}: no such file", file=sys.stderr)
+    batches = []
+    if photo_source is not None:
+        batches.append(("saliency", "saliency references", _saliency_jobs(photo_source, cache, masks)))
+    if painting_source is not None:
+        batches.append(("edge_blurred", "edge-blurred paintings", _edge_blur_jobs(painting_source, cache)))
     for name, description, jobs in batches:
         _run(jobs, cache / name, description, workers, progress, summary)
     return summary
 
 
-def _saliency_jobs(photos: Path, cache: Path, masks: str | Path | None) -> list[Job]:
-    files = image_files(photos)
+def _saliency_jobs(photos: Source, cache: Path, masks: str | Path | None) -> list[Job]:
+    files = photos.files(cache)
     mask_of = {}
     if masks is not None:
         mask_of = {path.relative_to(masks).with_suffix(""): path for path in reversed(image_files(masks))}
     jobs = []
     reference = {"method": "saliency reference", "code": _code_digest("sdpgan_hub.saliency")}
     for photo in files:
-        mask = mask_of.get(photo.relative_to(photos).with_suffix(""))
+        mask = mask_of.get(photos.name(photo, cache).with_suffix(""))
         recipe = reference if mask is None else MASK_RECIPE
         result = saliency_path(cache, photos, photo)
         jobs.append(Job(photo, result, make_saliency, _label(recipe, photo, mask), mask))
@@ -221,10 +210,10 @@ def _saliency_jobs(photos: Path, cache: Path, masks: str | Path | None) -> list[
     return jobs
 
 
-def _edge_blur_jobs(paintings: Path, cache: Path) -> list[Job]:
+def _edge_blur_jobs(paintings: Source, cache: Path) -> list[Job]:
     return [
         Job(path, edge_blurred_path(cache, paintings, path), make_edge_blurred, _label(EDGE_BLUR_RECIPE, path))
-        for path in image_files(paintings)
+        for path in paintings.files(cache)
     ]
 
 
@@ -342,20 +331,7 @@ def _work(job: Job) -> str | None:
 def _write_png(pixels: np.ndarray, path: Path, recipe: str) -> None:
     text = PngInfo()
     text.add_text(RECIPE_KEY, recipe)
-    _replace(path, lambda partial: Image.fromarray(pixels).save(partial, "PNG", pnginfo=text))
-
-
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    """Write a file so that it is either not there or whole."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(partial)
-        os.replace(partial, path)
-    except OSError as error:
-        raise SDPGANError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    replace_file(path, lambda partial: Image.fromarray(pixels).save(partial, "PNG", pnginfo=text))
 
 
 def _write_manifest(done: list[Job], results: Path) -> None:
@@ -366,7 +342,7 @@ def _write_manifest(done: list[Job], results: Path) -> None:
         recipes[recipe["method"]] = recipe
         files[job.result.relative_to(results).as_posix()] = recipe["method"]
     document = json.dumps({"recipes": recipes, "counts": Counter(files.values()), "files": files}, indent=1)
-    _replace(results / "manifest.json", lambda partial: partial.write_text(document, encoding="utf-8"))
+    replace_file(results / "manifest.json", lambda partial: partial.write_text(document, encoding="utf-8"))
 
 
 def _writable_folder(folder: Path) -> None:
@@ -390,11 +366,30 @@ def _available_cores() -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line. Returns 0, 1 when files were skipped, 2 for what stops everything, 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="prepare.py", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--photos", type=Path, metavar="DIR", help="the source domain X")
-    parser.add_argument("--paintings", type=Path, metavar="DIR", help="the target domain Y")
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["frames"]:
+        from training import frames
+
+        return frames.main(argv[1:])
+    parser = argparse.ArgumentParser(
+        prog="prepare.py",
+        usage="prepare.py --photos SOURCE --paintings SOURCE --cache DIR [options]\n"
+        "       prepare.py frames FILM... --output DIR [options]",
+        description=(__doc__ or "").split("\n")[0],
+        epilog="SOURCE: a folder; a text file of paths; a data set of the Hub, org/name[:split][/column]; or "
+        "WebDataset shards, shards-{000..003}.tar. The last two are streamed once into CACHE/images, where training "
+        "reads them, because a sample must be a function of its number.",
+    )
+    parser.add_argument("--photos", metavar="SOURCE", help="the source domain X")
+    parser.add_argument("--paintings", metavar="SOURCE", help="the target domain Y")
     parser.add_argument("--cache", type=Path, metavar="DIR", required=True, help="where the results go")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="drawn binary masks, used where a photo has one")
+    parser.add_argument(
+        "--max_images",
+        type=int,
+        metavar="N",
+        help="images of each data set or set of shards (default: as CACHE was last told, or all)",
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(argv)
@@ -406,6 +401,7 @@ def main(argv: list[str] | None = None) -> int:
             options.paintings,
             options.cache,
             masks=options.masks,
+            max_images=options.max_images,
             workers=options.workers,
             progress=not options.quiet,
         )

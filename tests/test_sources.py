@@ -1,0 +1,426 @@
+"""training/sources.py: folders, lists, data sets and WebDataset shards as photos and paintings."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path, PurePosixPath
+
+import hub_server
+import numpy as np
+import pytest
+from PIL import Image
+
+from sdpgan_hub.errors import SDPGANError
+from training import prepare as prepare_module
+from training import sources
+from training.prepare import edge_blurred_path, main, prepare
+from training.sources import Folder, HubDataset, PathList, Shards, fetch, image_files, open_source, read_rgb
+
+
+def picture(seed: int, size: tuple[int, int] = (40, 56)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(256, size=(*size, 3), dtype=np.uint8)
+
+
+def encoded(seed: int, kind: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture(seed)).save(file, kind)
+    return file.getvalue()
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def shard(path: Path, entries: dict[str, bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, content in entries.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return path
+
+
+def fetched(source: object, cache: Path) -> list[bytes]:
+    return [path.read_bytes() for path in open_source(source).files(cache)]
+
+
+# lists of paths
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> Path:
+    """A list in one folder with images in it, below it and outside of it."""
+    for seed, name in enumerate(["lists/b.png", "lists/sub/a.png", "elsewhere/a.png"]):
+        write(tmp_path / name, encoded(seed))
+    text = f"\ufeff# photos\n\nsub/a.png\n  b.png  \n../elsewhere/a.png\n{tmp_path}/lists/./b.png\n# gone.png\n"
+    (tmp_path / "lists" / "photos.txt").write_text(text, encoding="utf-8")
+    return tmp_path / "lists" / "photos.txt"
+
+
+def test_a_list_is_its_paths_in_order_each_once_relative_to_the_list(listed: Path, monkeypatch):
+    root = listed.parents[1]
+    expected = [root / "lists/sub/a.png", root / "lists/b.png", root / "elsewhere/a.png"]
+    assert open_source(listed).files("unused") == expected
+    monkeypatch.chdir(root)
+    assert open_source("lists/photos.txt").files("unused") == expected
+
+
+def test_the_results_of_listed_images_have_names_of_their_own_inside_the_cache(listed: Path, tmp_path: Path):
+    cache = tmp_path / "cache"
+    summary = prepare(None, listed, cache, workers=1, progress=False)
+    assert (summary.made, summary.failed) == (3, {})
+    results = [edge_blurred_path(cache, listed, path) for path in open_source(listed).files(cache)]
+    assert len(set(results)) == 3
+    assert all(path.is_file() and path.resolve().is_relative_to(cache / "edge_blurred") for path in results)
+    assert results[:2] == [cache / "edge_blurred/sub/a.png.png", cache / "edge_blurred/b.png.png"]
+    assert prepare(None, str(listed), cache, workers=1, progress=False).kept == 3
+
+
+def test_the_list_in_a_folder_and_the_folder_share_their_results(listed: Path, tmp_path: Path):
+    prepare(None, listed.parent, tmp_path / "cache", workers=1, progress=False)
+    summary = prepare(None, listed, tmp_path / "cache", workers=1, progress=False)
+    assert (summary.made, summary.kept) == (1, 2)
+
+
+def test_a_listed_file_that_is_not_there_is_named_and_skipped(listed: Path, tmp_path: Path, capsys):
+    (listed.parent / "b.png").unlink()
+    summary = prepare(None, listed, tmp_path / "cache", workers=1, progress=False)
+    assert (summary.made, summary.failed) == (2, {str(listed.parent / "b.png"): "no such file"})
+    assert "b.png: no such file" in capsys.readouterr().err
+
+
+# WebDataset shards
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> str:
+    """Two shards of three samples each, with texts, masks and directories among the images."""
+    pytest.importorskip("webdataset")
+    for number in range(2):
+        entries = {}
+        for sample in range(3):
+            seed = 3 * number + sample
+            entries |= {f"dir/{sample}.seg.png": encoded(99), f"dir/{sample}.JPG": encoded(seed, "JPEG")}
+            entries |= {f"dir/{sample}.txt": b"caption", f"dir/{sample}.json": b"{}"}
+        shard(tmp_path / f"shards/part-{number:03}.tar", entries)
+    return str(tmp_path / "shards/part-{000..001}.tar")
+
+
+def test_shards_are_fetched_byte_for_byte_in_order_one_image_a_sample(shards: str, tmp_path: Path):
+    assert fetch(shards, tmp_path / "cache", progress=False) == {}
+    assert fetched(shards, tmp_path / "cache") == [encoded(seed, "JPEG") for seed in range(6)]
+
+
+def test_a_text_file_of_shards_is_the_same_source_as_their_pattern(shards: str, tmp_path: Path):
+    (tmp_path / "shards.txt").write_text("# two\nshards/part-000.tar\nshards/part-001.tar\n")
+    fetch(shards, tmp_path, progress=False)
+    assert open_source(tmp_path / "shards.txt").shards == open_source(shards).shards
+    by_pattern = tmp_path / "shards" / "part-{000,001}.tar"
+    assert open_source(by_pattern).shards == open_source(shards).shards
+
+
+def test_training_reads_shards_that_are_deleted_once_they_are_prepared(shards: str, tmp_path: Path):
+    first = prepare(None, shards, tmp_path / "cache", workers=1, progress=False)
+    for path in (tmp_path / "shards").iterdir():
+        path.unlink()
+    again = prepare(None, shards, tmp_path / "cache", workers=1, progress=False)
+    assert (first.made, again.made, again.kept) == (6, 0, 6)
+
+
+def test_an_interrupted_fetch_goes_on_with_the_row_where_it_stopped(shards: str, tmp_path: Path, monkeypatch):
+    store, seen = sources._store, []
+
+    def interrupted(row: sources.Row, stem: Path) -> str | None:
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        seen.append(row.label)
+        return store(row, stem)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "_store", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fetch(shards, tmp_path, progress=False)
+    assert len(fetched(shards, tmp_path)) == 4
+    half = {path: path.stat().st_mtime_ns for path in open_source(shards).files(tmp_path)}
+    fetch(shards, tmp_path, progress=False)
+    assert fetched(shards, tmp_path) == [encoded(seed, "JPEG") for seed in range(6)]
+    assert all(path.stat().st_mtime_ns == time for path, time in half.items())
+
+
+def test_max_images_bounds_a_fetch_and_is_remembered_until_another_is_given(shards: str, tmp_path: Path):
+    for limit, expected in ((2, 2), (None, 2), (4, 4), (3, 4), (100, 6)):
+        fetch(shards, tmp_path, limit, progress=False)
+        assert len(fetched(shards, tmp_path)) == expected
+    with pytest.raises(SDPGANError, match="max_images is 0"):
+        fetch(shards, tmp_path, 0)
+
+
+def test_what_cannot_be_read_in_a_shard_is_named_and_skipped_once_and_for_all(shards: str, tmp_path: Path, capsys):
+    broken = {"a.jpg": b"no image", "b.jpg": encoded(1)[:400], "c.png": encoded(2)}
+    shard(tmp_path / "shards/part-000.tar", broken)
+    cut = tmp_path / "shards/part-001.tar"
+    cut.write_bytes(cut.read_bytes()[:-14000])
+    summary = prepare(None, shards, tmp_path / "cache", workers=1, progress=False)
+    errors = capsys.readouterr().err
+    assert "part-000.tar: a.jpg" in errors and "part-000.tar: b.jpg" in errors and "Traceback" not in errors
+    assert any("the rest of this shard" in why and name == str(cut) for name, why in summary.failed.items())
+    assert summary.made >= 2 and encoded(2) in fetched(shards, tmp_path / "cache")
+    again = prepare(None, shards, tmp_path / "cache", workers=1, progress=False)
+    assert again.failed == summary.failed and again.kept == summary.made and capsys.readouterr().err == ""
+
+
+def test_formats_that_a_folder_of_images_does_not_have_are_stored_as_png(tmp_path: Path):
+    pytest.importorskip("webdataset")
+    shard(tmp_path / "a.tar", {"one.png": encoded(5, "PPM"), "two.jpg": encoded(6, "WEBP")})
+    fetch(tmp_path / "a.tar", tmp_path, progress=False)
+    first, second = open_source(tmp_path / "a.tar").files(tmp_path)
+    assert (first.suffix, second.suffix) == (".png", ".webp")
+    assert np.array_equal(read_rgb(first), picture(5))
+
+
+def test_names_in_a_shard_cannot_leave_the_cache(tmp_path: Path):
+    pytest.importorskip("webdataset")
+    shard(
+        tmp_path / "in/a.tar", {"../../escaped.png": encoded(0), "/absolute.png": encoded(1), ".hidden.png": encoded(2)}
+    )
+    before = {path for path in tmp_path.rglob("*")}
+    fetch(tmp_path / "in/a.tar", tmp_path / "cache", progress=False)
+    made = {path for path in tmp_path.rglob("*")} - before
+    assert made and all(path.is_relative_to(tmp_path / "cache") for path in made)
+
+
+def test_shards_that_are_not_there_or_run_commands_are_refused(shards: str, tmp_path: Path):
+    with pytest.raises(SDPGANError, match=r"part-002\.tar does not exist"):
+        fetch(shards.replace("001}", "002}"), tmp_path)
+    with pytest.raises(SDPGANError, match="would run a command"):
+        open_source("pipe:touch gone && cat a.tar")
+    with pytest.raises(SDPGANError, match="braces"):
+        open_source("part-{000..001.tar")
+    shard(tmp_path / "texts.tar", {"a.txt": b"no image"})
+    with pytest.raises(SDPGANError, match=r"texts\.tar holds no image"):
+        fetch(tmp_path / "texts.tar", tmp_path, progress=False)
+
+
+# data sets through `datasets`
+
+
+@pytest.fixture
+def data_set(tmp_path: Path, monkeypatch) -> Path:
+    """Parquet files as the Hub has them: a train split with two columns of images and a test split."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    features = datasets.Features(
+        {"imageA": datasets.Image(), "text": datasets.Value("string"), "imageB": datasets.Image()}
+    )
+    rows = {
+        "imageA": [{"bytes": encoded(seed), "path": None} for seed in range(5)],
+        "text": list("abcde"),
+        "imageB": [{"bytes": encoded(10 + seed, "JPEG"), "path": None} for seed in range(4)] + [None],
+    }
+    folder = tmp_path / "org" / "name"
+    (folder / "data").mkdir(parents=True)
+    whole = datasets.Dataset.from_dict(rows, features=features)
+    for split, numbers in (("train", range(5)), ("test", range(2))):
+        whole.select(numbers).to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
+    return folder
+
+
+def test_a_column_of_a_data_set_is_fetched_byte_for_byte_and_a_row_without_image_is_named(
+    data_set: Path, tmp_path: Path
+):
+    source = f"{data_set}:train/imageB"
+    skipped = fetch(source, tmp_path / "cache", progress=False)
+    assert fetched(source, tmp_path / "cache") == [encoded(10 + seed, "JPEG") for seed in range(4)]
+    assert list(skipped) == [f"{data_set}:train row 4"]
+    fetch(f"{data_set}:test/imageA", tmp_path / "cache", progress=False)
+    assert fetched(f"{data_set}:test/imageA", tmp_path / "cache") == [encoded(0), encoded(1)]
+
+
+def test_a_data_set_fetched_in_two_parts_is_the_one_fetched_at_once(data_set: Path, tmp_path: Path):
+    source = f"{data_set}:train/imageA"
+    fetch(source, tmp_path / "parts", 2, progress=False)
+    assert fetched(source, tmp_path / "parts") == [encoded(0), encoded(1)]
+    fetch(source, tmp_path / "parts", 4, progress=False)
+    fetch(source, tmp_path / "parts", 50, progress=False)
+    fetch(source, tmp_path / "once", progress=False)
+    assert fetched(source, tmp_path / "parts") == fetched(source, tmp_path / "once")
+    state = json.loads((open_source(source).folder(tmp_path / "parts") / sources.STATE_FILE).read_text())
+    assert (state["rows"], state["images"], state["complete"]) == (5, 5, True)
+
+
+def test_an_image_folder_is_read_through_datasets_too(tmp_path: Path):
+    pytest.importorskip("datasets")
+    for seed in range(3):
+        write(tmp_path / "folder" / "train" / f"{seed}.png", encoded(seed))
+    fetch(f"{tmp_path}/folder:train", tmp_path / "cache", progress=False)
+    assert fetched(f"{tmp_path}/folder:train", tmp_path / "cache") == [encoded(seed) for seed in range(3)]
+
+
+def test_photos_and_paintings_of_one_data_set_are_prepared_by_the_command_line(data_set: Path, tmp_path: Path, capsys):
+    pytest.importorskip("skimage")
+    pytest.importorskip("numba")
+    arguments = ["--cache", str(tmp_path / "cache"), "--workers", "1", "--quiet", "--max_images", "2"]
+    arguments += ["--photos", f"{data_set}:train/imageA", "--paintings", f"{data_set}:train/imageB"]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == "4 made, 0 already there, 0 skipped\n"
+    results = [path.relative_to(tmp_path / "cache").parts for path in tmp_path.glob("cache/*/*/*/*.png")]
+    assert sorted(parts[0] for parts in results if parts[0] != "images") == ["edge_blurred"] * 2 + ["saliency"] * 2
+    assert main(arguments) == 0
+    assert capsys.readouterr().out == "0 made, 4 already there, 0 skipped\n"
+
+
+def test_a_split_or_column_that_is_not_there_or_not_said_is_one_sentence_with_the_choice(
+    data_set: Path, tmp_path: Path
+):
+    for rest, sentence in (
+        (":val/imageA", "no split 'val'; it has train, test"),
+        (":train", r"one column of images and has several \(imageA, imageB\)"),
+        (":train/text", "no column of images 'text'; it has imageA, imageB"),
+    ):
+        with pytest.raises(SDPGANError, match=sentence):
+            fetch(f"{data_set}{rest}", tmp_path / "cache", progress=False)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_name_that_is_neither_here_nor_on_the_hub_is_one_sentence_with_both(tmp_path: Path, monkeypatch, capsys):
+    pytest.importorskip("datasets")
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    assert main(["--paintings", "no/such", "--cache", "cache", "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: no/such is not a folder here, and the data set no/such cannot be read: ")
+    assert error.count("\n") == 1
+
+
+class DataSetHandler(hub_server._HubHandler):
+    """What `datasets` asks of the Hub: the repositories of the loopback Hub as data sets."""
+
+    routes = (
+        ("GET", f"/api/datasets/{hub_server.REPO}(/revision/(?P<revision>[^/]+))?", "info"),
+        ("GET", f"/api/datasets/{hub_server.REPO}/tree/(?P<revision>[^/]+)(/(?P<folder>.+))?", "below"),
+        ("POST", f"/api/datasets/{hub_server.REPO}/paths-info/(?P<revision>[^/]+)", "paths_info"),
+        ("GET", f"/datasets/{hub_server.REPO}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", "resolve"),
+    )
+
+    def entries(self, repo: str, revision: str) -> list[dict[str, object]]:
+        repository, oid = self._open(repo, revision)
+        blobs = repository.commits[oid]
+        folders = {parent for path in blobs for parent in PurePosixPath(path).parents} - {PurePosixPath(".")}
+        files = [hub_server._tree_entry(path, blob) for path, blob in sorted(blobs.items())]
+        return files + [{"type": "directory", "path": str(path), "oid": "0" * 40, "size": 0} for path in folders]
+
+    def below(self, repo: str, revision: str, folder: str = ".") -> None:
+        paths = [(PurePosixPath(str(entry["path"])), entry) for entry in self.entries(repo, revision)]
+        self.answer_json([entry for path, entry in paths if str(path.parent) == folder])
+
+    def paths_info(self, repo: str, revision: str) -> None:
+        asked = json.loads(self.body)["paths"]
+        self.answer_json([entry for entry in self.entries(repo, revision) if entry["path"] in asked])
+
+
+@pytest.mark.slow
+def test_data_sets_of_the_hub_are_fetched_over_http_with_the_users_token(hub, data_set: Path, tmp_path: Path):
+    images = {f"train/{seed}.png": encoded(seed) for seed in range(3)}
+    tables = {f"data/{path.name}": path.read_bytes() for path in (data_set / "data").iterdir()}
+    hub.add("user/images", images | {"README.md": b"---\nlicense: mit\n---\n"}, private=True)
+    hub.add("user/tables", tables)
+    server = hub_server._serve(DataSetHandler, hub)
+
+    def run(source: str, token: str | None) -> tuple[int, str]:
+        command = [sys.executable, prepare_module.__file__, "--paintings", source, "--cache", "cache", "--workers", "1"]
+        environment = hub.environment(tmp_path / f"home {token}", token=token, HF_ENDPOINT=hub_server._address(server))
+        done = subprocess.run([*command, "--quiet"], env=environment, cwd=tmp_path, capture_output=True, text=True)
+        return done.returncode, done.stderr
+
+    try:
+        assert run("user/images", hub.token) == (0, "")
+        assert run("user/tables:test/imageA", None) == (0, "")
+        code, error = run("user/images:train", None)
+        assert code == 2 and "user/images cannot be read" in error and error.count("\n") == 1
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert fetched("user/images", tmp_path / "cache") == list(images.values())
+    assert fetched("user/tables:test/imageA", tmp_path / "cache") == [encoded(0), encoded(1)]
+
+
+# which is which
+
+
+def test_the_form_of_a_source_says_its_kind(listed: Path, tmp_path: Path):
+    assert open_source(tmp_path) == Folder(tmp_path)
+    assert open_source(listed) == PathList(listed)
+    for text, expected in (
+        ("org/name", ("org/name", None, None)),
+        ("org/name:test", ("org/name", "test", None)),
+        ("org/name/imageA", ("org/name", None, "imageA")),
+        ("huggan/vangogh2photo:train/imageB", ("huggan/vangogh2photo", "train", "imageB")),
+    ):
+        source = open_source(text)
+        assert isinstance(source, HubDataset) and (source.data_set, source.split, source.column) == expected
+        assert open_source(source) is source
+    pytest.importorskip("webdataset")
+    web = open_source("https://host/part-{00..11}.tar")
+    assert isinstance(web, Shards) and web.shards[-1] == "https://host/part-11.tar" and len(web.shards) == 12
+
+
+@pytest.mark.parametrize("text", ["nowhere", "./no/where", "/no/such/folder", "film.mp4", "a/b/c/d", ""])
+def test_what_is_none_of_the_four_is_refused(text: str, tmp_path: Path, monkeypatch):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+    with pytest.raises(SDPGANError, match="is not a folder, nor a list"):
+        open_source(text).files("cache")
+
+
+def test_lists_that_are_not_there_empty_mixed_or_binary_are_refused(tmp_path: Path):
+    pytest.importorskip("webdataset")
+    with pytest.raises(SDPGANError, match=r"The list .*none\.txt does not exist"):
+        open_source(tmp_path / "none.txt")
+    for content, sentence in (
+        (b"# nothing\n", "names no image"),
+        (b"\xff\xfe\x00", "text file of paths"),
+        (b"a.tar\nb.png", "mixes"),
+    ):
+        (tmp_path / "list.txt").write_bytes(content)
+        with pytest.raises(SDPGANError, match=sentence):
+            open_source(tmp_path / "list.txt").files(tmp_path)
+
+
+def test_a_source_that_is_not_fetched_says_what_to_run(tmp_path: Path):
+    with pytest.raises(SDPGANError, match=r"not been fetched and prepared .* run training/prepare\.py"):
+        open_source("org/name").files(tmp_path)
+
+
+def test_missing_libraries_are_named_with_the_command_that_installs_them(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SDPGANError, match="pip install 'datasets"):
+        fetch("org/name", tmp_path, progress=False)
+    with pytest.raises(SDPGANError, match="pip install webdataset"):
+        open_source("a.tar")
+
+
+def test_a_full_disk_stops_a_fetch_with_one_sentence(shards: str, tmp_path: Path, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(SDPGANError, match="cannot be written: No space left"):
+        fetch(shards, tmp_path, progress=False)
+    assert not list((tmp_path / "images").rglob("*.jpg"))
+
+
+def test_hidden_files_are_not_images_of_a_folder(tmp_path: Path):
+    write(tmp_path / "a.png", encoded(0))
+    write(tmp_path / ".b.png", encoded(1))
+    assert image_files(tmp_path) == [tmp_path / "a.png"]

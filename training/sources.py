@@ -1,0 +1,435 @@
+"""Where photos and paintings come from: a folder, a list of paths, a data set of the Hub or WebDataset shards.
+
+    photos/                                  every image below a folder
+    photos.txt                               a path a line, relative to the file; lines that begin with # are comments
+    org/name, org/name:split/column          a data set of the Hub (`pip install datasets`); FOLDER:split/column reads
+                                             a copy on disk. The split may be left out where there is one, or one
+                                             named train; the column where only one holds images
+    shards-{000..003}.tar                    WebDataset shards, files or URLs (`pip install webdataset`), or a .txt list
+                                             of them; the first image of each sample is taken
+
+Every sample of a training is a function of its number, and saliency references are cached by image, so images have to
+be addressable: the last two kinds are streamed once (`fetch`) into CACHE/images/, bytes as they are, and read from
+there. What was fetched is not compared with its origin again; delete its folder to have it anew. Fetching may be
+stopped at any time and goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from sdpgan_hub.errors import SDPGANError
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+SUFFIX_OF_FORMAT = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif"}
+SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+LIST_SUFFIXES = (".txt", ".lst")
+DATASET = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*)(?::(?P<split>[\w.-]+))?(?:/(?P<column>[\w.-]+))?")
+DATASET_ON_DISK = re.compile(r"(?P<name>.+):(?P<split>[\w.-]+)(?:/(?P<column>[\w.-]+))?")
+STATE_FILE = "fetched.json"
+ROWS_BETWEEN_STATES = 100
+IMAGES_IN_A_FOLDER = 1000
+
+
+def read_rgb(path: str | Path | BinaryIO) -> np.ndarray:
+    """The image file as uint8 H x W x 3, RGB, turned as its EXIF orientation says; 16-bit grey is scaled to 8."""
+    with Image.open(path) as image:
+        upright = ImageOps.exif_transpose(image)
+    if upright.mode == "F":
+        raise SDPGANError("it holds floats, whose white is unknown; store it with 8 or 16 bits.")
+    if upright.mode.startswith("I"):
+        grey = np.clip(np.rint(np.asarray(upright).astype(np.float32) * (255 / 65535)), 0, 255).astype(np.uint8)
+        return grey[..., None].repeat(3, axis=2)
+    return np.array(upright.convert("RGB"))
+
+
+def image_files(folder: str | Path) -> list[Path]:
+    """Every image file below `folder`, hidden ones left out, sorted; SDPGANError where there is none."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise SDPGANError(f"{folder} is not a folder.")
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+    if not found:
+        raise SDPGANError(f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}).")
+    return found
+
+
+def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file so that it is either not there or whole; SDPGANError where it cannot be written."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(partial)
+        os.replace(partial, path)
+    except OSError as error:
+        raise SDPGANError(f"{path} cannot be written: {error.strerror or error}.") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Every image below `root`."""
+
+    root: Path
+
+    def files(self, cache: str | Path) -> list[Path]:
+        """The images, in a fixed order; SDPGANError where there is none."""
+        return image_files(self.root)
+
+    def name(self, file: Path, cache: str | Path) -> Path:
+        """A relative path that no other image of this source has; results in the cache are named after it."""
+        return file.relative_to(self.root)
+
+    def missing(self) -> list[Path]:
+        """Files that are named and are not there."""
+        return []
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+
+@dataclass(frozen=True)
+class PathList:
+    """The image files named in a text file, in its order, each once."""
+
+    path: Path
+
+    def files(self, cache: str | Path) -> list[Path]:
+        found = [file for file in self._named if file.is_file()]
+        if not found:
+            raise SDPGANError(f"{self.path} names no image that is there.")
+        return found
+
+    def name(self, file: Path, cache: str | Path) -> Path:
+        folder = Path(os.path.abspath(self.path.parent))
+        if file.is_relative_to(folder):
+            return file.relative_to(folder)
+        return Path("@" + file.drive.replace(":", "")) / file.relative_to(file.anchor)
+
+    def missing(self) -> list[Path]:
+        return [file for file in self._named if not file.is_file()]
+
+    @cached_property
+    def _named(self) -> list[Path]:
+        return list(dict.fromkeys(Path(os.path.abspath(self.path.parent / line)) for line in _lines(self.path)))
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image of a stream: what to call it in a message, and its file's content or why there is none."""
+
+    label: str
+    content: bytes | None
+    problem: str = "it holds no image"
+
+
+class Streamed:
+    """A source that `fetch` brings into CACHE/images/<name and digest of its identity>/."""
+
+    identity: str
+
+    def rows(self, start: int) -> Iterator[Row]:
+        """The rows from number `start` on, the same ones every time."""
+        raise NotImplementedError
+
+    def folder(self, cache: str | Path) -> Path:
+        """Where its images lie in `cache`."""
+        readable = re.sub(r"[^\w.-]+", "-", str(self).removesuffix(".tar")).strip("-.")[-60:]
+        return Path(cache) / "images" / f"{readable}-{hashlib.sha256(self.identity.encode()).hexdigest()[:8]}"
+
+    def files(self, cache: str | Path) -> list[Path]:
+        folder = self.folder(cache)
+        if not folder.is_dir():
+            raise SDPGANError(
+                f"{self} is not a folder, and what it names has not been fetched and prepared in {cache}; run "
+                "training/prepare.py with this source and cache."
+            )
+        return image_files(folder)
+
+    def name(self, file: Path, cache: str | Path) -> Path:
+        return Path(file.relative_to(Path(cache) / "images"))
+
+    def missing(self) -> list[Path]:
+        return []
+
+
+@dataclass(frozen=True)
+class HubDataset(Streamed):
+    """A column of images in a data set that the `datasets` library can stream: of the Hub, or a copy in a folder."""
+
+    source: str
+    data_set: str
+    split: str | None
+    column: str | None
+
+    def __str__(self) -> str:
+        return self.source
+
+    @property
+    def identity(self) -> str:
+        return json.dumps([self.data_set, self.split, self.column])
+
+    def rows(self, start: int) -> Iterator[Row]:
+        if importlib.util.find_spec("datasets") is None:
+            raise SDPGANError(f"{self} is not a folder; to read it as a Hub data set: pip install 'datasets>=5'.")
+        import fsspec
+        from datasets import Image as ImageFeature
+        from datasets import load_dataset
+
+        try:
+            splits = load_dataset(self.data_set, streaming=True)
+        except Exception as error:  # its many kinds: no such repository, no access, no network, unknown format
+            raise SDPGANError(
+                f"{self} is not a folder here, and the data set {self.data_set} cannot be read: {_one_line(error)}"
+            ) from error
+        split = self.split or ("train" if "train" in splits else _only(list(splits), f"{self}", "split"))
+        if split not in splits:
+            raise SDPGANError(f"{self.data_set} has no split {split!r}; it has {', '.join(splits)}.")
+        features = splits[split].features or {}
+        image_columns = [name for name, feature in features.items() if isinstance(feature, ImageFeature)]
+        column = self.column or _only(image_columns, f"{self}", "column of images")
+        if column not in image_columns:
+            raise SDPGANError(
+                f"{self.data_set}:{split} has no column of images {column!r}; it has {', '.join(image_columns) or '-'}."
+            )
+        images = splits[split].decode(False).select_columns([column])
+        for number, row in enumerate(images.skip(start) if start else images, start):
+            image = row[column] or {}
+            content = image.get("bytes")
+            if content is None and image.get("path"):
+                with fsspec.open(image["path"], "rb") as file:
+                    content = file.read()
+            yield Row(f"{self.data_set}:{split} row {number}", content)
+
+
+@dataclass(frozen=True)
+class Shards(Streamed):
+    """WebDataset shards: tar files whose entries with the same path up to the first dot are one sample."""
+
+    source: str
+    shards: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return self.source
+
+    @property
+    def identity(self) -> str:
+        return json.dumps(self.shards)
+
+    def missing(self) -> list[Path]:
+        return [Path(shard) for shard in self.shards if not _is_url(shard) and not Path(shard).is_file()]
+
+    def rows(self, start: int) -> Iterator[Row]:
+        for shard in self.missing():
+            raise SDPGANError(f"The shard {shard} does not exist.")
+        return islice(self._all_rows(), start, None)
+
+    def _all_rows(self) -> Iterator[Row]:
+        from webdataset.tariterators import tarfile_samples
+
+        for shard in self.shards:
+            try:
+                for sample in tarfile_samples([{"url": shard}], select_files=_is_image_entry):
+                    images = [key for key in sample if not key.startswith("__")]
+                    if images:
+                        plain = min(images, key=lambda key: key.count("."))
+                        yield Row(f"{shard}: {sample['__key__']}.{plain}", sample[plain])
+            except Exception as error:  # whatever a broken archive raises
+                if _is_url(shard):
+                    raise SDPGANError(
+                        f"{shard} cannot be read to its end ({_one_line(error)}); run again to go on."
+                    ) from error
+                yield Row(shard, None, f"the rest of this shard cannot be read ({_one_line(error)})")
+
+
+Source = Folder | PathList | HubDataset | Shards
+
+
+def open_source(source: str | Path | Source) -> Source:
+    """What `source` names, by its form and what is on disk; SDPGANError for what is none of the four kinds."""
+    if isinstance(source, Source):
+        return source
+    text, path = str(source), Path(source)
+    if text and path.is_dir():
+        return Folder(path)
+    if text.lower().endswith(SHARD_SUFFIXES):
+        return _shards(text, [text], Path())
+    if path.suffix.lower() in LIST_SUFFIXES:
+        if not path.is_file():
+            raise SDPGANError(f"The list {path} does not exist.")
+        lines = _lines(path)
+        shards = [line.lower().endswith(SHARD_SUFFIXES) for line in lines]
+        if any(shards) and not all(shards):
+            raise SDPGANError(f"{path} mixes images and shards; give each a list of its own.")
+        return _shards(text, lines, path.parent) if any(shards) else PathList(path)
+    match = DATASET_ON_DISK.fullmatch(text)
+    if match and Path(match["name"]).is_dir():
+        return HubDataset(text, str(Path(match["name"]).resolve()), match["split"], match["column"])
+    match = DATASET.fullmatch(text)
+    if match and not path.exists():
+        return HubDataset(text, match["name"], match["split"], match["column"])
+    raise SDPGANError(
+        f"{source} is not a folder, nor a list of images (.txt), WebDataset shards (.tar) or a Hub data set (org/name)."
+    )
+
+
+def fetch(
+    source: str | Path | Source, cache: str | Path, max_images: int | None = None, progress: bool = True
+) -> dict[str, str]:
+    """Bring a streamed source into `cache`, as far as it is not there yet; nothing for a folder and a list.
+
+    max_images: fetch so many at most; by default as many as `cache` was last told to, or all. What is there already
+    is kept. Returns what cannot be read -> why; it is named on stderr when met, and skipped. Raises SDPGANError for
+    an unknown source, for one without a readable image, for a missing library and for a cache that cannot be written.
+    """
+    if max_images is not None and max_images < 1:
+        raise SDPGANError(f"max_images is {max_images}; it must be at least 1.")
+    source = open_source(source)
+    if not isinstance(source, Streamed):
+        return {}
+    folder = source.folder(cache)
+    state = _State.read(folder / STATE_FILE, source)
+    state.limit = max_images or state.limit
+    if not state.complete and (state.limit is None or state.images < state.limit):
+        bar = tqdm(total=state.limit, initial=state.images, desc=f"fetch {source}", unit="image", disable=not progress)
+        with bar:
+            _fetch_rows(source, folder, state, bar)
+    if not state.images:
+        raise SDPGANError(f"{source} holds no image that can be read.")
+    return state.skipped
+
+
+@dataclass
+class _State:
+    """How far a fetch has come."""
+
+    source: str
+    rows: int = 0
+    images: int = 0
+    limit: int | None = None
+    complete: bool = False
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path, source: Streamed) -> _State:
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return cls(str(source))
+        except (OSError, ValueError, TypeError) as error:
+            raise SDPGANError(f"{path} cannot be read; delete the folder {path.parent} to fetch again.") from error
+
+    def write(self, path: Path) -> None:
+        replace_file(path, lambda partial: partial.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8"))
+
+
+def _fetch_rows(source: Streamed, folder: Path, state: _State, bar: tqdm) -> None:
+    try:
+        for row in source.rows(state.rows):
+            problem = _store(row, folder / f"{state.rows // IMAGES_IN_A_FOLDER:05d}" / f"{state.rows:08d}")
+            state.rows += 1
+            if problem is None:
+                state.images += 1
+                bar.update()
+            else:
+                state.skipped[row.label] = problem
+                with tqdm.external_write_mode(file=sys.stderr):
+                    print(f"warning: skipped {row.label}: {problem}", file=sys.stderr)
+            if state.rows % ROWS_BETWEEN_STATES == 0:
+                state.write(folder / STATE_FILE)
+            if state.images == state.limit:
+                break
+        else:
+            state.complete = True
+    except SDPGANError:
+        raise
+    except Exception as error:  # whatever a network or a decoder of tables raises
+        raise SDPGANError(
+            f"{source} broke off after {state.rows} rows ({_one_line(error)}); run the same command again to go on."
+        ) from error
+    finally:
+        if state.rows:
+            state.write(folder / STATE_FILE)
+
+
+def _store(row: Row, stem: Path) -> str | None:
+    """Write the image if it can be read to its end; else why not."""
+    if row.content is None:
+        return row.problem
+    try:
+        with Image.open(io.BytesIO(row.content)) as image:
+            suffix = SUFFIX_OF_FORMAT.get(image.format or "")
+        pixels = read_rgb(io.BytesIO(row.content))
+    except Exception as error:  # whatever a broken file makes a decoder do
+        return _one_line(error)
+    if suffix is not None:
+        replace_file(stem.with_suffix(suffix), lambda partial: partial.write_bytes(row.content))
+    else:
+        replace_file(stem.with_suffix(".png"), lambda partial: Image.fromarray(pixels).save(partial, "PNG"))
+    return None
+
+
+def _shards(text: str, patterns: Iterable[str], folder: Path) -> Shards:
+    if importlib.util.find_spec("webdataset") is None:
+        raise SDPGANError(f"Reading the shards {text} takes another library: pip install webdataset.")
+    from braceexpand import UnbalancedBracesError, braceexpand
+
+    try:
+        shards = [shard for pattern in patterns for shard in braceexpand(pattern)]
+    except UnbalancedBracesError as error:
+        raise SDPGANError(f"The braces of {text} do not pair; write for example shards-{{000..003}}.tar.") from error
+    if any(shard.startswith("pipe:") for shard in shards):
+        raise SDPGANError(f"{text} would run a command; give files or URLs.")
+    return Shards(text, tuple(shard if _is_url(shard) else os.path.abspath(folder / shard) for shard in shards))
+
+
+def _is_url(shard: str) -> bool:
+    return "://" in shard
+
+
+def _is_image_entry(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SDPGANError(f"{path} cannot be read as a text file of paths: {_one_line(error)}") from error
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _only(names: list[str], source: str, kind: str) -> str:
+    if len(names) == 1:
+        return names[0]
+    choice = f"several ({', '.join(names)}); add one, as in org/name:split/column" if names else "none"
+    raise SDPGANError(f"{source} needs one {kind} and has {choice}.")
+
+
+def _one_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
