@@ -50,14 +50,12 @@ if not __package__:  # run as a file: the repository's root is not on the path
 from sdpgan_hub.errors import SDPGANError
 from training.sources import Folder, Source, Streamed, fetch, image_files, open_source, read_rgb, replace_file
 
-CANNY_SIGMA = 1.0
 CANNY_THRESHOLDS = (100, 200)
 DILATION_SIZE = 5
 GAUSSIAN_SIZE = 5
 EDGE_BLUR_RECIPE = {
     "method": "Canny, dilation, Gaussian inside the dilated edges",
     "version": 1,
-    "canny_sigma": CANNY_SIGMA,
     "canny_thresholds": list(CANNY_THRESHOLDS),
     "dilation": DILATION_SIZE,
     "gaussian": GAUSSIAN_SIZE,
@@ -72,14 +70,14 @@ def edge_blurred(image: np.ndarray) -> np.ndarray:
     """Remove an image's clear edges: Canny, dilation, Gaussian smoothing inside the dilated edges (Sec. III-B).
 
     image: uint8 H x W x 3, RGB. Returns a new array of the same shape and type, equal to `image` outside the dilated
-    edges. The 5 x 5 sizes are CartoonGAN's (reference 8 of the paper), where the smoothing's sigma is OpenCV's rule,
-    1.1 px. Canny's own smoothing, which OpenCV leaves to its caller, keeps it to the outlines of objects and brush
-    strokes: 45 % of a 256-px Van Gogh is then near an edge, 26 % of a Monet, 28 % of a print; without it 77, 61, 45 %.
+    edges. The 5 x 5 sizes are CartoonGAN's (reference 8 of the paper), the Gaussian's sigma is OpenCV's rule, 1.1 px.
+    Canny takes the image as it is: 77 % of a 256-px Van Gogh is then near an edge, 61 % of a Monet, 45 % of a print. With
+    a smoothed image it would find outlines only and leave the brushwork sharp in what D learns to reject, and G then
+    paints none (training/NOTES.md).
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise SDPGANError(f"edge_blurred takes a uint8 H x W x 3 image, not {image.dtype} {image.shape}.")
-    grey = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (0, 0), CANNY_SIGMA)
-    edges = cv2.Canny(grey, *CANNY_THRESHOLDS)
+    edges = cv2.Canny(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), *CANNY_THRESHOLDS)
     near_edges = cv2.dilate(edges, np.ones((DILATION_SIZE, DILATION_SIZE), np.uint8)) > 0
     smooth = cv2.GaussianBlur(image, (GAUSSIAN_SIZE, GAUSSIAN_SIZE), 0)
     return np.where(near_edges[..., None], smooth, image)
