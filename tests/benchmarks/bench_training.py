@@ -1,0 +1,461 @@
+"""Cost of one training step against the authors' released recipe and against `cartoongan.yaml`, in the same run.
+
+    python tests/benchmarks/bench_training.py [--batch_size 4] [--size 256] [--base_channels 64] [--repeats 3]
+        [--threads N] [--mixed_precision no|bf16] [--device cpu|cuda] [--json]
+
+Ours and cartoongan.yaml are adversarial steps of training/train.py's `Trainer`: everything it does for a batch, the
+updates included. The recipes alternate, each repeat measures all, and a ratio is that of the medians. Beside the time
+stand the multiplications and additions of the convolutions, forwards and backwards, which no noise touches, and the
+peak memory of a step with its weights, optimiser and buffers (on a CPU, what a process of its own grows by). The split
+by part times each network's share of our step alone, on tensors of the same shapes. Where there is a GPU, images/s, the
+share of its measured bfloat16 peak and the share of time spent waiting for data follow: in float32, in bfloat16, and
+with torch.compile. Photos are made up and VGG-19 has random weights: neither changes the cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import multiprocessing
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import timm
+import torch
+import torch.nn.functional as F
+from accelerate.state import AcceleratorState
+from authors_layout import AuthorsGenerator, AuthorsSaliencyNetwork
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.utils.data import DataLoader, default_collate
+from torch.utils.flop_counter import FlopCounterMode
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from sdpgan_hub.networks import Discriminator  # noqa: E402
+from training.config import read_config  # noqa: E402
+from training.data import SampleNumbers  # noqa: E402
+from training.perceptual import CONV4_4, PerceptualFeatures  # noqa: E402
+from training.prepare import prepare  # noqa: E402
+from training.train import Trainer, frozen, parse_arguments  # noqa: E402
+
+IMAGES = 8
+CARTOONGAN = ROOT / "training" / "configs" / "cartoongan.yaml"
+RECIPES = ("ours", "cartoongan", "authors")
+Batch = dict[str, Tensor]
+
+
+class OurStep:
+    """A step of train.py with the settings of `config_file` (None: the paper's) at the size asked for."""
+
+    def __init__(self, options: argparse.Namespace, folder: Path, config_file: Path | None, compiled: bool = False):
+        AcceleratorState._reset_state(reset_partial_state=True)  # each recipe chooses its own precision
+        command = ["--photos", folder / "photos", "--paintings", folder / "paintings", "--cache", folder / "cache",
+                   "--output", folder / "style", "--vgg_weights", folder / "vgg19.safetensors", "--mixed_precision",
+                   options.mixed_precision, *(["--cpu"] if options.device == "cpu" else [])]  # fmt: skip
+        arguments = parse_arguments([str(part) for part in command])
+        settings = {
+            "base_channels": options.base_channels,
+            "batch_size": options.batch_size,
+            "image_size": options.size,
+            "crop_size": options.size,
+            "initialization_epochs": 0,
+        }
+        with contextlib.redirect_stderr(io.StringIO()):  # how few the photos are, that they are prepared already
+            self.trainer = Trainer(arguments, read_config(config_file, settings))
+        if compiled:
+            self.trainer.prepared_model = torch.compile(self.trainer.prepared_model)
+            self.trainer.prepared_discriminator = torch.compile(self.trainer.prepared_discriminator)
+            self.trainer.vgg = torch.compile(self.trainer.vgg)
+
+    def __call__(self, batch: Batch) -> None:
+        trainer = self.trainer
+        with trainer.accelerator.accumulate(trainer.prepared_model, trainer.prepared_discriminator):
+            trainer.backward(batch)
+            trainer.update()
+
+
+class AuthorsStep:
+    """A step of the authors' released recipe, written from its description (the shared design notes), never shipped.
+
+    G(x) runs twice, D's update back-propagates through G, G holds a private saliency network with its decoder, S is
+    trained separately on the same photos, D sees its three kinds of images one after the other, least squares are
+    taken of a sigmoid, and L_con has no mask. Where the description is silent the cheaper way is taken: VGG(x) without
+    a graph, no gradients for D in G's update, our D, fused loss functions.
+    """
+
+    def __init__(self, options: argparse.Namespace, folder: Path):
+        device = torch.device(options.device)
+        self.autocast = {
+            "device_type": device.type,
+            "dtype": torch.bfloat16,
+            "enabled": options.mixed_precision != "no",
+        }
+        self.generator = AuthorsGenerator(options.base_channels).to(device)
+        self.saliency_network = AuthorsSaliencyNetwork(options.base_channels).to(device)
+        self.discriminator = Discriminator().to(device)
+        self.vgg = PerceptualFeatures(folder / "vgg19.safetensors").to(device)
+        networks = (self.generator, self.saliency_network, self.discriminator)
+        self.optimizers = [torch.optim.Adam(network.parameters(), 2e-4, (0.5, 0.999)) for network in networks]
+
+    def __call__(self, batch: Batch) -> None:
+        generator, saliency, discriminator = self.optimizers
+        with torch.autocast(**self.autocast):
+            kinds = ((batch["painting"], 1), (batch["edge_blurred"], 0), (self.generator(batch["photo"]), 0))
+            loss = sum(_least_squares(self.discriminator(images), label) for images, label in kinds)
+        self._update(discriminator, loss)
+        with torch.autocast(**self.autocast):
+            stylized = self.generator(batch["photo"])
+            with torch.no_grad():
+                photo_features = self.vgg(batch["photo"])
+            loss = _least_squares(frozen(self.discriminator, stylized), 1)
+            loss = loss + 0.25 * F.l1_loss(self.vgg(stylized).float(), photo_features.float())
+        self._update(generator, loss)
+        with torch.autocast(**self.autocast):
+            loss = F.l1_loss(self.saliency_network(batch["photo"])[0].float(), batch["reference"] * 2 - 1)
+        self._update(saliency, loss)
+
+    def _update(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        loss.backward()
+        optimizer.step()
+        for each in self.optimizers:
+            each.zero_grad()
+
+
+def _least_squares(logits: Tensor, label: int) -> Tensor:
+    probability = logits.float().sigmoid()
+    return F.mse_loss(probability, torch.full_like(probability, label))
+
+
+def recipe(name: str, options: argparse.Namespace, folder: Path) -> Callable[[Batch], None]:
+    if name == "authors":
+        return AuthorsStep(options, folder)
+    return OurStep(options, folder, CARTOONGAN if name == "cartoongan" else None)
+
+
+def write_inputs(folder: Path, size: int) -> None:
+    """Made-up photos and paintings, prepared for training, and VGG-19's layers with random weights."""
+    random = np.random.default_rng(0)
+    for kind in ("photos", "paintings"):
+        (folder / kind).mkdir()
+        for number in range(IMAGES):
+            image = cv2.resize(random.integers(256, size=(8, 8, 3), dtype=np.uint8), (size, size))
+            cv2.imwrite(str(folder / kind / f"{number}.png"), image)
+    with torch.device("meta"):
+        shapes = {
+            key: value.shape for key, value in timm.create_model("vgg19").features[: CONV4_4 + 1].state_dict().items()
+        }
+    torch.manual_seed(0)
+    weights = {key: torch.randn(shape) * (shape[1:].numel() / 2) ** -0.5 for key, shape in shapes.items()}
+    prepare(folder / "photos", folder / "paintings", folder / "cache", workers=1, progress=False)
+    save_file({f"features.{key}": value.half() for key, value in weights.items()}, folder / "vgg19.safetensors")
+
+
+def random_batch(options: argparse.Namespace, batch_size: int | None = None, size: int | None = None) -> Batch:
+    shape = (batch_size or options.batch_size, 3, size or options.size, size or options.size)
+    generator = torch.Generator().manual_seed(0)
+    batch = {kind: torch.rand(shape, generator=generator) * 2 - 1 for kind in ("photo", "painting", "edge_blurred")}
+    batch["reference"] = torch.rand((shape[0], 1, *shape[2:]), generator=generator)
+    return {name: value.to(options.device) for name, value in batch.items()}
+
+
+def timed(function: Callable[[], object], device: str) -> dict[str, float]:
+    """{"seconds"}, and on a CPU {"cpu_seconds"}: of all threads, which other programs on the machine disturb less."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    started, cpu_started = time.perf_counter(), time.process_time()
+    function()
+    if device == "cuda":
+        torch.cuda.synchronize()
+        return {"seconds": time.perf_counter() - started}
+    return {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu_started}
+
+
+def median(times: list[dict[str, float]]) -> dict[str, float]:
+    """Of each kind of time."""
+    return {kind: statistics.median(one[kind] for one in times) for kind in times[0]}
+
+
+def gflop(function: Callable[[], object]) -> float:
+    """Multiplications and additions of convolutions and products, backwards ones too, in 10^9."""
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops() / 1e9
+
+
+def peak_and_gflop(name: str, options: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """Of one step, the optimisers' states being there already: {"peak_mib", "gflop"}."""
+    if options.device == "cuda":
+        return _peak_and_gflop(name, options, folder)
+    context = multiprocessing.get_context("spawn")  # a forked child would hang where the parent's threads are at work
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_send_peak_and_gflop, args=(sender, name, options, folder))
+    child.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    except EOFError:
+        raise SystemExit(f"bench_training.py: a step of {name} ended the process; is there enough memory?") from None
+    finally:
+        child.join()
+
+
+def _send_peak_and_gflop(sender: Connection, name: str, options: argparse.Namespace, folder: Path) -> None:
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    sender.send(_peak_and_gflop(name, options, folder))
+
+
+def _peak_and_gflop(name: str, options: argparse.Namespace, folder: Path) -> dict[str, float]:
+    before = _peak_mib(options.device)
+    step = recipe(name, options, folder)
+    step(random_batch(options, 1, 64))
+    if options.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    batch = random_batch(options)
+    count = gflop(lambda: step(batch))
+    return {"peak_mib": _peak_mib(options.device) - before, "gflop": count}
+
+
+def _peak_mib(device: str) -> float:
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would count what the parent had before this process was started, too
+        return (
+            next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 2**10
+        )
+    unit = 1 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def parts(step: OurStep, options: argparse.Namespace) -> dict[str, Callable[[], object]]:
+    """What of our step each part costs, as functions to be timed; the optimiser and the losses are the rest."""
+    trainer, batch = step.trainer, random_batch(options)
+    photo = batch["photo"].contiguous(memory_format=torch.channels_last)
+    stylized = torch.rand_like(photo).requires_grad_()
+    generator, saliency_network = trainer.model.generator, trainer.model.saliency_network
+    with torch.no_grad():
+        features = [value.detach().requires_grad_() for value in saliency_network.encode(photo)]
+    images = torch.cat([batch["painting"], batch["edge_blurred"], stylized.detach()])
+
+    def run_generator() -> None:
+        _backward(generator(photo, features))
+
+    def run_saliency_network() -> None:
+        saliency, encoded = saliency_network(photo)
+        _backward(saliency, *encoded)
+        _backward(frozen(saliency_network, stylized)[0])
+
+    def run_discriminator() -> None:
+        _backward(trainer.discriminator(images))
+        _backward(frozen(trainer.discriminator, stylized))
+
+    def run_vgg() -> None:
+        with torch.no_grad():
+            trainer.vgg(photo)
+        _backward(trainer.vgg(stylized))
+
+    def run_data() -> None:
+        default_collate([trainer.data[number] for number in range(options.batch_size)])
+
+    def with_autocast(function: Callable[[], None]) -> Callable[[], None]:
+        def run() -> None:
+            with trainer.accelerator.autocast():
+                function()
+
+        return run
+
+    networks = {"G": run_generator, "S": run_saliency_network, "D": run_discriminator, "VGG": run_vgg}
+    return {name: with_autocast(function) for name, function in networks.items()} | {"data": run_data}
+
+
+def _backward(*outputs: Tensor) -> None:
+    torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
+
+
+def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Time, operations and peak memory of the three recipes, their ratios, and the split of ours."""
+    write_inputs(folder, options.size)
+    result: dict[str, Any] = {
+        "batch_size": options.batch_size,
+        "size": options.size,
+        "base_channels": options.base_channels,
+        "device": options.device,
+        "mixed_precision": options.mixed_precision,
+        "threads": torch.get_num_threads(),
+        "recipes": {name: peak_and_gflop(name, options, folder) for name in RECIPES},
+    }
+    if options.repeats:
+        steps = {name: recipe(name, options, folder) for name in RECIPES}
+        batch = random_batch(options)
+        for step in steps.values():
+            step(random_batch(options, 1, 64))
+        rounds = [
+            {name: timed(lambda step=step: step(batch), options.device) for name, step in steps.items()}
+            for _ in range(options.repeats)
+        ]
+        for name in RECIPES:
+            result["recipes"][name] |= median([one[name] for one in rounds])
+        clock = "seconds" if options.device == "cuda" else "cpu_seconds"
+        result["ratio_spread"] = {
+            other: [pick(one["ours"][clock] / one[other][clock] for one in rounds) for pick in (min, max)]
+            for other in ("authors", "cartoongan")
+        }
+        result["parts"] = _split(parts(steps["ours"], options), options)
+        networks = [one for name, one in result["parts"].items() if name != "data"]
+        result["parts"]["losses, optimisers, the rest"] = {
+            key: result["recipes"]["ours"][key] - sum(one[key] for one in networks) for key in networks[0]
+        }
+    ours = result["recipes"]["ours"]
+    result["ratios"] = {
+        f"ours / {other}": {key: value / result["recipes"][other][key] for key, value in ours.items()}
+        for other in ("authors", "cartoongan")
+    }
+    return result
+
+
+def _split(functions: dict[str, Callable[[], object]], options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    split = {}
+    for name, function in functions.items():
+        count = gflop(function)  # warms up, too
+        split[name] = median([timed(function, options.device) for _ in range(options.repeats)]) | {"gflop": count}
+    return split
+
+
+def accelerator_figures(options: argparse.Namespace, folder: Path, steps: int = 20) -> list[dict[str, Any]]:
+    """On a GPU: images/s of our step in float32 and bfloat16, and compiled, against the chip's own bfloat16 peak."""
+    peak = measured_peak()
+    rows = []
+    for precision, compiled in (("no", False), ("bf16", False), ("bf16", True)):
+        chosen = argparse.Namespace(**{**vars(options), "mixed_precision": precision})
+        step = OurStep(chosen, folder, None, compiled)
+        batch = random_batch(chosen)
+        count = peak_and_gflop("ours", chosen, folder)
+        for _ in range(5):
+            step(batch)
+        total = timed(lambda step=step, batch=batch: [step(batch) for _ in range(steps)], "cuda")["seconds"]
+        rows.append(
+            {
+                "mixed_precision": precision,
+                "compiled": compiled,
+                "images_per_second": steps * options.batch_size / total,
+                "peak_mib": count["peak_mib"],
+                "share_of_bf16_peak": steps * count["gflop"] * 1e9 / total / peak,
+                "bf16_peak_tflops": peak / 1e12,
+                "waiting_for_data": waiting_share(step, chosen, steps),
+            }
+        )
+    return rows
+
+
+def measured_peak(size: int = 8192, repeats: int = 20) -> float:
+    """Operations a second of square bfloat16 products, the most that this GPU gives a program."""
+    a, b = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    for _ in range(3):
+        a @ b
+    return 2 * size**3 * repeats / timed(lambda: [a @ b for _ in range(repeats)], "cuda")["seconds"]
+
+
+def waiting_share(step: OurStep, options: argparse.Namespace, steps: int) -> float:
+    """Share of the time of `steps` steps in which the device has nothing to do because the next batch is not there."""
+    data, workers = step.trainer.data, options.num_workers
+    sampler = SampleNumbers(0, (steps + 2) * options.batch_size)
+    loader = DataLoader(data, options.batch_size, sampler=sampler, num_workers=workers, pin_memory=True)
+    batches = iter(loader)
+    waited, started = 0.0, 0.0
+    for number in range(steps + 2):
+        if number == 2:
+            torch.cuda.synchronize()
+            started, waited = time.perf_counter(), 0.0
+        asked = time.perf_counter()
+        batch = {name: value.to(options.device, non_blocking=True) for name, value in next(batches).items()}
+        waited += time.perf_counter() - asked
+        step(batch)
+        torch.cuda.synchronize()  # without it, the wait would hide behind the queue of kernels
+    return waited / (time.perf_counter() - started)
+
+
+def table(result: dict[str, Any]) -> str:
+    """The result as Markdown tables."""
+    lines = [
+        f"One step: batch {result['batch_size']}, {result['size']} px, {result['base_channels']} channels, "
+        f"{result['device']}, {result['threads']} threads, precision {result['mixed_precision']}",
+        "",
+        "| step of | seconds | CPU seconds | GFLOP | peak MiB |",
+        "|---|---|---|---|---|",
+    ]
+    for name, one in result["recipes"].items():
+        times = f"{_cell(one.get('seconds'), 3)} | {_cell(one.get('cpu_seconds'), 3)}"
+        lines.append(f"| {name} | {times} | {one['gflop']:.0f} | {one['peak_mib']:.0f} |")
+    for name, one in result["ratios"].items():
+        low, high = result.get("ratio_spread", {}).get(name.removeprefix("ours / "), (None, None))
+        times = [_cell(one.get(key), 2) for key in ("seconds", "cpu_seconds")]
+        times[0 if result["device"] == "cuda" else 1] += "" if low is None else f" ({low:.2f} to {high:.2f})"
+        lines.append(f"| **{name}** | {' | '.join(times)} | {one['gflop']:.2f} | {one['peak_mib']:.2f} |")
+    if "parts" in result:
+        clock = "seconds" if result["device"] == "cuda" else "cpu_seconds"
+        name_of_clock = clock.replace("cpu_", "CPU ")
+        lines += ["", f"| part of our step | {name_of_clock} | share of the step | GFLOP |", "|---|---|---|---|"]
+        for name, one in result["parts"].items():
+            label = "data (beside the step, in processes of its own)" if name == "data" else name
+            share = one[clock] / result["recipes"]["ours"][clock]
+            lines.append(f"| {label} | {one[clock]:.3f} | {share:.0%} | {one['gflop']:.0f} |")
+    if "accelerator" in result:
+        lines += [
+            "",
+            "| precision | compiled | images/s | peak MiB | share of the measured bf16 peak | waiting for data |",
+            "|---|---|---|---|---|---|",
+        ]
+        for one in result["accelerator"]:
+            lines.append(
+                f"| {one['mixed_precision']} | {one['compiled']} | {one['images_per_second']:.1f} | "
+                f"{one['peak_mib']:.0f} | {one['share_of_bf16_peak']:.1%} of {one['bf16_peak_tflops']:.0f} TFLOP/s | "
+                f"{one['waiting_for_data']:.1%} |"
+            )
+    return "\n".join(lines)
+
+
+def _cell(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--batch_size", type=int, default=4)
+    parser.add_argument("--size", type=int, default=256, help="side of the crops, in pixels")
+    parser.add_argument("--base_channels", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=3, help="0: operations and memory alone")
+    parser.add_argument("--threads", type=int, help="default: what torch takes")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--mixed_precision", choices=("no", "bf16"), default="no")
+    parser.add_argument("--num_workers", type=int, default=4, help="processes that load data, on a GPU")
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = parse(argv)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory(prefix="sdpgan_bench_") as folder:
+        result = measure(options, Path(folder))
+        if options.device == "cuda":
+            result["accelerator"] = accelerator_figures(options, Path(folder))
+    print(json.dumps(result, indent=2) if options.json else table(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""training/ablate.py: which settings a variant has, what is refused, and a whole comparison at a tiny size."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from sdpgan_hub import SDPGAN
+from sdpgan_hub.errors import SDPGANError
+
+try:
+    from training import ablate as ablation
+    from training import pictures
+    from training.config import TrainingConfig
+except (ImportError, RuntimeError) as error:  # torchvision of another torch build raises RuntimeError
+    pytest.skip(f"the extra 'training' is not installed ({error})", allow_module_level=True)
+
+from training_fixtures import TINY
+
+CONFIGS = Path(__file__).resolve().parents[1] / "training" / "configs"
+
+
+def test_each_shipped_ablation_differs_from_the_paper_in_what_its_name_says():
+    names = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "vangogh")
+    changes = {variant.name: variant.changes for variant in ablation.read_variants(names, CONFIGS / "paper.yaml")}
+    assert changes == {
+        "cartoongan": {"saliency_network": False, "saliency_mask": False},
+        "no_con_s": {"w_con_s": 0},
+        "no_concatenation": {"feature_concatenation": False},
+        "no_decay": {"w_con_decay": 1},
+        "no_mask": {"saliency_mask": False},
+        "no_saliency_network": {"saliency_network": False},
+        "paper": {},
+        "w_con_0.1": {"w_con": 0.1},
+        "w_con_0.25": {},
+        "w_con_1": {"w_con": 1},
+        "w_con_5": {"w_con": 5},
+        "w_con_10": {"w_con": 10},
+    }
+    assert set(ablation.VARIANTS) - {"full"} < set(names)
+
+
+def test_the_papers_config_is_the_defaults():
+    (variant,) = ablation.read_variants(["paper"], None)
+    assert variant.config == TrainingConfig() and variant.changes == {}
+
+
+def test_a_variant_replaces_the_base_and_set_replaces_both(tmp_path: Path):
+    (tmp_path / "base.yaml").write_text("w_con: 0.6\nupsampling: resize\nbatch_size: 2\n")
+    (tmp_path / "mine.yaml").write_text("w_con: 3\nw_con_s: 0.5\nbatch_size: 8\n")
+    full, mine, no_mask = ablation.read_variants(
+        ["full", str(tmp_path / "mine.yaml"), "no_mask"], tmp_path / "base.yaml", {"batch_size": "1"}, seed=7
+    )
+    base = TrainingConfig(w_con=0.6, upsampling="resize", batch_size=1, seed=7)
+    assert full.config == base and full.changes == {}
+    assert mine.config == dataclasses.replace(base, w_con=3, w_con_s=0.5) and mine.name == "mine"
+    assert mine.changes == {"w_con": 3, "w_con_s": 0.5}
+    assert no_mask.config == dataclasses.replace(base, saliency_mask=False)
+
+
+def test_wrong_variants_and_settings_are_one_sentence(tmp_path: Path):
+    (tmp_path / "no_mask.yaml").write_text("saliency_mask: false\n")
+    (tmp_path / "wrong.yaml").write_text("w_conn: 1\n")
+    with pytest.raises(SDPGANError, match="no variant 'no_such'; give a YAML file or one of full, cartoongan, "):
+        ablation.read_variants(["full", "no_such"], None)
+    with pytest.raises(SDPGANError, match="Two variants are called no_mask"):
+        ablation.read_variants(["no_mask", str(tmp_path / "no_mask.yaml")], None)
+    with pytest.raises(SDPGANError, match="unknown key 'w_conn'"):
+        ablation.read_variants([str(tmp_path / "wrong.yaml")], None)
+    with pytest.raises(SDPGANError, match=r"The defaults with the settings of --set: batch_size is 'many'"):
+        ablation.read_variants(["no_mask"], None, {"batch_size": "many"})
+
+
+@pytest.fixture
+def command(images: Path, vgg_weights: Path, inception: Path, tmp_path: Path) -> list[str]:
+    """A comparison of two variants at the smallest size."""
+    for number in range(8):
+        stripes = (np.sin(np.arange(70) * (number + 1) / 3)[:, None, None] * 100 + 128) * np.ones((70, 66, 3))
+        pictures.write(tmp_path / "val_paintings" / f"{number}.png", stripes.astype(np.uint8))
+    settings = [f"{key}={value}" for key, value in TINY.items()]
+    return ["--variants", "full", "cartoongan", "--set", *settings, "--max_steps", "6", "--photos",
+            str(images / "photos"), "--paintings", str(images / "paintings"), "--val_photos", str(images / "photos"),
+            "--val_paintings", str(tmp_path / "val_paintings"), "--output", str(tmp_path / "out"), "--vgg_weights",
+            str(vgg_weights), "--inception", str(inception), "--feature_layer", "64", "--size", "64", "--limit", "4",
+            "--cpu", "--sheet_photos", "3",
+            "--launch=--cpu --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no"]  # fmt: skip
+
+
+def test_wrong_options_are_one_sentence_before_any_training(command: list[str], tmp_path: Path, capsys):
+    reasons = {
+        "--max_steps=0": "--max_steps is 0",
+        "--set=w_con": "KEY=VALUE",
+        "--set=w_conn=1": "KEY=VALUE",
+        "--base=nowhere.yaml": "nowhere.yaml",
+    }
+    for extra, reason in reasons.items():
+        assert ablation.main([*command, extra]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("ablate.py: ") and reason in said and said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_finished_variant_is_not_trained_again_and_another_plan_is_refused(command: list[str], tmp_path: Path):
+    options = ablation.parse_arguments([*command, "--launch=--no-such-option-of-accelerate"])
+    (full,) = ablation.read_variants(["full"], None)
+    failure = ablation.train(full, options)  # the launcher refuses its option: nothing has been trained
+    assert failure is not None and "train.log" in failure
+    record = tmp_path / "out/full/ablation.json"
+    assert json.loads(record.read_text())["finished"] is False
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"finished": True}))
+    log = (tmp_path / "out/full/train.log").read_text()
+    assert ablation.train(full, options) is None and (tmp_path / "out/full/train.log").read_text() == log
+    other = dataclasses.replace(full, config=dataclasses.replace(full.config, w_con=3.0))
+    with pytest.raises(SDPGANError, match=r"another w_con \(0.25 there, 3.0 here\)"):
+        ablation.train(other, options)
+    options.max_steps = 7
+    with pytest.raises(SDPGANError, match=r"another max_steps \(6 there, 7 here\)"):
+        ablation.train(full, options)
+
+
+def test_the_sheet_has_a_pair_of_rows_a_photo_and_a_column_a_variant(tmp_path: Path):
+    import skimage.data
+
+    photo = cv2.resize(skimage.data.astronaut(), (80, 64))
+    variants = ablation.read_variants(["full", "no_saliency_network"], None)
+    torch.manual_seed(0)
+    models = [SDPGAN(4, 1), SDPGAN(4, 1, feature_concatenation=False, saliency_network=False)]
+    for variant, model in zip(variants, models, strict=True):
+        model.save_pretrained(tmp_path / variant.name)
+        for number in range(4):
+            pictures.write(tmp_path / variant.name / "pictures" / "photos" / f"{number}.png", photo)
+            painting = np.full_like(photo, 40 * number)
+            pictures.write(tmp_path / variant.name / "pictures" / "outputs" / f"{number}.png", painting)
+    sheet = ablation.sheet(variants, tmp_path, photos=2)
+    side, gap, top = 64, ablation.GAP, ablation.CAPTION_HEIGHT
+    assert sheet.shape == (top + 4 * side + gap, 3 * side + 2 * gap, 3)
+
+    def cell(row: int, column: int) -> np.ndarray:
+        return sheet[top + row * side + row // 2 * gap :, column * (side + gap) :][:side, :side]
+
+    assert np.array_equal(cell(0, 0), pictures.centre_square(photo))
+    assert (cell(0, 1) == 0).all() and (cell(2, 1) == 120).all() and (cell(2, 2) == 120).all()
+    assert cell(1, 1).std() > 0 and (cell(1, 2) == 255).all()
+    assert (sheet[:top, side + gap : 2 * side] < 128).any()
+
+
+@pytest.mark.slow
+def test_variants_are_trained_measured_compared_and_gone_on_with(command: list[str], tmp_path: Path, capsys):
+    out = tmp_path / "out"
+    assert ablation.main(command) == 0
+    printed = capsys.readouterr().out
+    assert printed == (out / "table.md").read_text()
+    assert "6 steps each, seed 0, base the defaults; 4 photos, 8 paintings; layer 64" in printed
+    assert "| cartoongan | saliency_network False, saliency_mask False | " in printed and "KID-64" in printed
+    assert "*untouched photos*" in printed and "half of the paintings" in printed
+    document = json.loads((out / "table.json").read_text())
+    assert list(document["variants"]) == ["full", "cartoongan"]
+    assert all(0 < row["figures"]["salient detail kept"] < 1 for row in document["variants"].values())
+    assert json.loads((out / "full/training.json").read_text())["steps"] == 6
+    assert SDPGAN.from_pretrained(out / "cartoongan").saliency_network is None
+    assert cv2.imread(str(out / "sheet.png")).shape[1] == 3 * 64 + 2 * ablation.GAP
+
+    files = [*out.glob("*/train.log"), *out.glob("*/model.safetensors"), *out.glob("*/evaluation.json")]
+    before = {path: path.stat().st_mtime_ns for path in files}
+    shutil.rmtree(out / "cartoongan")
+    shutil.rmtree(out / "full/pictures/outputs")  # would be written again by a new evaluation
+    shutil.move(out / "full/checkpoints/step_00000006", tmp_path / "newest")
+    (out / "full/evaluation.json").unlink()
+    assert ablation.main(command) == 0
+    assert capsys.readouterr().out == printed  # the same data, seed and steps: the same figures
+    assert len(before) == 6
+    for name in ("train.log", "model.safetensors"):
+        assert (out / "full" / name).stat().st_mtime_ns == before[out / "full" / name]
+
+    # a variant stopped half-way goes on from its checkpoint
+    shutil.rmtree(out / "full/checkpoints")
+    shutil.move(tmp_path / "newest", out / "full/checkpoints/step_00000006")
+    record = out / "full/ablation.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"finished": False}))
+    (out / "full/train.log").write_text("")
+    assert ablation.main(command) == 0
+    assert "resumed step_00000006" in (out / "full/train.log").read_text()

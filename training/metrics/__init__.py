@@ -1,0 +1,1 @@
+"""What training/evaluate.py measures: style, detail and artifacts, one a file."""
