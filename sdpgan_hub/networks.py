@@ -37,9 +37,14 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, bias: 
     return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, padding_mode="reflect", bias=bias)
 
 
+def _instance_norm(channels: int) -> nn.GroupNorm:
+    """Instance norm without parameters, as groups of one channel: torch's InstanceNorm2d copies channels_last tensors."""
+    return nn.GroupNorm(channels, channels, affine=False)
+
+
 def _down(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
-        _convolution(inputs, outputs, kernel, stride), nn.InstanceNorm2d(outputs), nn.ReLU(inplace=True)
+        _convolution(inputs, outputs, kernel, stride), _instance_norm(outputs), nn.ReLU(inplace=True)
     )
 
 
@@ -49,7 +54,7 @@ def _up(inputs: int, outputs: int, upsampling: str) -> nn.Sequential:
         layers = [nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1, bias=False)]
     else:
         layers = [nn.Upsample(scale_factor=2, mode="nearest"), _convolution(inputs, outputs, 3)]
-    return nn.Sequential(*layers, nn.InstanceNorm2d(outputs), nn.ReLU(inplace=True))
+    return nn.Sequential(*layers, _instance_norm(outputs), nn.ReLU(inplace=True))
 
 
 def _output(inputs: int, outputs: int) -> nn.Sequential:
@@ -63,10 +68,10 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             _convolution(channels, channels, 3),
-            nn.InstanceNorm2d(channels),
+            _instance_norm(channels),
             nn.ReLU(inplace=True),
             _convolution(channels, channels, 3),
-            nn.InstanceNorm2d(channels),
+            _instance_norm(channels),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -178,7 +183,7 @@ class Discriminator(nn.Module):
         instance = normalization == "instance"
 
         def normalized(outputs: int) -> nn.Module:
-            return nn.InstanceNorm2d(outputs) if instance else nn.Identity()
+            return _instance_norm(outputs) if instance else nn.Identity()
 
         self.layers = nn.Sequential(
             _convolution(3, c, 3, bias=True),

@@ -63,7 +63,7 @@ def test_outputs_have_the_size_of_the_input_and_lie_in_minus_one_to_one(upsampli
 def test_the_discriminator_sees_patches_of_its_stated_receptive_field():
     # a change in the input reaches a logit exactly if it lies in its patch; instance norm is global: left out
     network = Discriminator(2).double()
-    network.layers = nn.Sequential(*(m for m in network.layers if not isinstance(m, nn.InstanceNorm2d)))
+    network.layers = nn.Sequential(*(m for m in network.layers if not isinstance(m, nn.GroupNorm)))
     x = image(64, 64, 1).double().requires_grad_()
     with torch.enable_grad():
         network(x)[0, 0, 8, 8].backward()
@@ -86,6 +86,13 @@ def test_gradients_of_the_painting_reach_the_saliency_encoder_and_not_its_decode
     generator(image(), features).sum().backward()
     assert saliency_network.down1[0].weight.grad.abs().sum() > 0
     assert saliency_network.output[0].weight.grad is None
+
+
+def test_the_norm_is_instance_norm():
+    x = torch.randn(2, 5, 6, 7) * 3 + 1
+    norm = next(m for m in SaliencyNetwork(5).modules() if isinstance(m, nn.GroupNorm))
+    torch.testing.assert_close(norm(x), nn.InstanceNorm2d(5)(x))
+    assert not list(norm.parameters())
 
 
 def test_without_instance_norm_the_discriminator_tells_a_faint_texture_from_a_strong_one():
