@@ -28,7 +28,6 @@ SIZE_MULTIPLE = 4
 MIN_SIZE = 16
 """Reflection padding of 3 px needs 4 px, at a quarter of the resolution."""
 UPSAMPLING = ("transposed", "resize")
-NORMALIZATION = ("instance", "none")
 
 SaliencyFeatures = tuple[Tensor, Tensor, Tensor]
 
@@ -38,14 +37,12 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, bias: 
 
 
 def _instance_norm(channels: int) -> nn.GroupNorm:
-    """Instance norm without parameters, as groups of one channel: torch's InstanceNorm2d copies channels_last tensors."""
+    """Instance norm without parameters as groups of one channel: InstanceNorm2d copies channels_last tensors."""
     return nn.GroupNorm(channels, channels, affine=False)
 
 
 def _down(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        _convolution(inputs, outputs, kernel, stride), _instance_norm(outputs), nn.ReLU(inplace=True)
-    )
+    return nn.Sequential(_convolution(inputs, outputs, kernel, stride), _instance_norm(outputs), nn.ReLU(inplace=True))
 
 
 def _up(inputs: int, outputs: int, upsampling: str) -> nn.Sequential:
@@ -168,33 +165,23 @@ class Discriminator(nn.Module):
 
     Args:
         base_channels: feature maps of the first layer; 32 in the paper.
-        normalization: "instance" after the third and fourth convolution, as Fig. 2 (b) draws, or "none". Instance norm
-            hides how strong a texture is and how far its colours are off, so D learns slowly from small batches
-            (training/NOTES.md).
     """
 
     RECEPTIVE_FIELD = 25
 
-    def __init__(self, base_channels: int = 32, normalization: str = "instance"):
+    def __init__(self, base_channels: int = 32):
         super().__init__()
         c = _checked_width(base_channels)
-        if normalization not in NORMALIZATION:
-            raise SDPGANError(f"normalization is {normalization!r}; choose one of {', '.join(NORMALIZATION)}.")
-        instance = normalization == "instance"
-
-        def normalized(outputs: int) -> nn.Module:
-            return _instance_norm(outputs) if instance else nn.Identity()
-
         self.layers = nn.Sequential(
             _convolution(3, c, 3, bias=True),
             nn.LeakyReLU(0.2, inplace=True),
             _convolution(c, 2 * c, 3, stride=2, bias=True),
             nn.LeakyReLU(0.2, inplace=True),
-            _convolution(2 * c, 4 * c, 3, stride=2, bias=not instance),
-            normalized(4 * c),
+            _convolution(2 * c, 4 * c, 3, stride=2),
+            _instance_norm(4 * c),
             nn.LeakyReLU(0.2, inplace=True),
-            _convolution(4 * c, 8 * c, 3, bias=not instance),
-            normalized(8 * c),
+            _convolution(4 * c, 8 * c, 3),
+            _instance_norm(8 * c),
             nn.LeakyReLU(0.2, inplace=True),
             _convolution(8 * c, 1, 3, bias=True),
         )

@@ -1,4 +1,4 @@
-"""VGG-19 conv4_4, the features in which Eq. 5 compares a painting with its photo, through timm."""
+"""VGG-19 through timm: conv4_4, in which Eq. 5 compares a painting with its photo, and shallower textures."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from sdpgan_hub.errors import SDPGANError
 TIMM_MODEL = "vgg19.tv_in1k"
 CONV4_4 = 25
 """Its index in timm's `features`; its ReLU is the next one."""
+TEXTURE_LAYERS = (3, 8, 13, 20)
+"""relu1_2, relu2_2, relu3_2 and relu4_1."""
 
 
 class PerceptualFeatures(nn.Module):
@@ -54,7 +56,20 @@ class PerceptualFeatures(nn.Module):
             self.register_buffer(name, value, persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.layers(((image + 1) / 2 - self.mean) / self.std)
+        return self.layers(self._normalized(image))
+
+    def with_textures(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """What `forward` gives, and the Gram matrices of `TEXTURE_LAYERS`: mean products, N x C x C each."""
+        features, textures = self._normalized(image), []
+        for number, layer in enumerate(self.layers):
+            features = layer(features)
+            if number in TEXTURE_LAYERS:
+                flat = features.flatten(2).float()
+                textures.append(flat @ flat.transpose(1, 2) / flat.shape[2])
+        return features, textures
+
+    def _normalized(self, image: Tensor) -> Tensor:
+        return ((image + 1) / 2 - self.mean) / self.std
 
 
 def _read(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
