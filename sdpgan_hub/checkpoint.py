@@ -26,8 +26,12 @@ def write_config(path: Path, arguments: Mapping[str, object]) -> None:
     write_whole(path, (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
 
 
-def read_config(path: Path, types: Mapping[str, type]) -> dict[str, object]:
+def read_config(
+    path: Path, types: Mapping[str, type], defaults: Mapping[str, object] | None = None
+) -> dict[str, object]:
     """The `__init__` arguments in the config.json at `path`; `types` names each and says what it is.
+
+    `defaults` are the values of keys that the file may leave out.
 
     Raises:
         SDPGANError: if the file is not JSON, is of another model, or a key is missing, unknown or of another type.
@@ -43,6 +47,7 @@ def read_config(path: Path, types: Mapping[str, type]) -> dict[str, object]:
         raise SDPGANError(
             f"{path} is the config of another model: its model_type is {model_type!r}, not {MODEL_TYPE!r}."
         )
+    config = {**(defaults or {}), **config}
     faults = [
         *_named("lacks the key", types.keys() - config.keys()),
         *_named("has the unknown key", config.keys() - types.keys()),

@@ -21,6 +21,8 @@ from .networks import MIN_SIZE, Generator, SaliencyNetwork
 PAPER_URL = "https://doi.org/10.1109/TIP.2020.3036754"
 BATCH_PIXELS = 512 * 512
 """Images of one size share a batch up to this many pixels; a larger image is a batch of its own."""
+LATER_ARGUMENTS = {"saliency_network": True}
+"""What a config.json that was written before these keys existed means."""
 
 
 class SDPGAN(
@@ -42,9 +44,10 @@ class SDPGAN(
         residual_blocks: of G; 8 in the paper.
         upsampling: "transposed" (the paper) or "resize".
         feature_concatenation: False leaves S's features out of G (an ablation).
+        saliency_network: False leaves S out (an ablation, Fig. 9 (c)); such a model paints and has no saliency maps.
 
     Attributes:
-        saliency_network: S, a `SaliencyNetwork`.
+        saliency_network: S, a `SaliencyNetwork`; None where it is left out.
         generator: G, a `Generator`.
         config: the arguments above; what config.json holds.
     """
@@ -55,15 +58,21 @@ class SDPGAN(
         residual_blocks: int = 8,
         upsampling: str = "transposed",
         feature_concatenation: bool = True,
+        saliency_network: bool = True,
     ):
         super().__init__()
+        if feature_concatenation and not saliency_network:
+            raise SDPGANError(
+                "feature_concatenation needs the saliency network; set it to False, or saliency_network True."
+            )
         self.config: dict[str, int | str | bool] = {
             "base_channels": base_channels,
             "residual_blocks": residual_blocks,
             "upsampling": upsampling,
             "feature_concatenation": feature_concatenation,
+            "saliency_network": saliency_network,
         }
-        self.saliency_network = SaliencyNetwork(base_channels, upsampling)
+        self.saliency_network = SaliencyNetwork(base_channels, upsampling) if saliency_network else None
         self.generator = Generator(base_channels, residual_blocks, upsampling, feature_concatenation)
         self._source: styles.Source | None = None
 
@@ -72,15 +81,18 @@ class SDPGAN(
         """Where the parameters are."""
         return next(self.parameters()).device
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Photos to paintings and their saliency maps, with one run of S.
 
         Args:
             x: N x 3 x H x W, RGB in [-1, 1]; H and W multiples of 4, at least 16.
 
         Returns:
-            The paintings, N x 3 x H x W in [-1, 1], and the maps, N x 1 x H x W in [-1, 1].
+            The paintings, N x 3 x H x W in [-1, 1], and the maps, N x 1 x H x W in [-1, 1]; None for the maps where S
+            is left out.
         """
+        if self.saliency_network is None:
+            return self.generator(x), None
         saliency, features = self.saliency_network(x)
         return self.generator(x, features), saliency
 
@@ -105,8 +117,10 @@ class SDPGAN(
             The painting, or a list of them for a list; with `return_saliency`, (painting, map) or (paintings, maps).
 
         Raises:
-            SDPGANError: if an image cannot be read, or memory runs out.
+            SDPGANError: if an image cannot be read, memory runs out, or a map is asked of a model without S.
         """
+        if return_saliency:
+            self._check_saliency_network()
         results = self._run(self if return_saliency else self._paint, image, max_size)
         paintings, maps = [], []
         for picture, outputs in results:
@@ -129,8 +143,9 @@ class SDPGAN(
             list.
 
         Raises:
-            SDPGANError: if an image cannot be read, or memory runs out.
+            SDPGANError: if an image cannot be read, memory runs out, or S is left out of this model.
         """
+        self._check_saliency_network()
         results = self._run(lambda x: self.saliency_network(x)[:1], image, max_size)
         maps = [_saliency_array(picture, outputs[0]) for picture, outputs in results]
         return maps if isinstance(image, (list, tuple)) else maps[0]
@@ -173,7 +188,7 @@ class SDPGAN(
             force_download=force_download,
         )
         types = {name: type(default) for name, default in cls._hub_mixin_jsonable_default_values.items()}
-        arguments = checkpoint.read_config(source.config, types)
+        arguments = checkpoint.read_config(source.config, types, LATER_ARGUMENTS)
         try:
             with torch.device("meta"):
                 model = cls(**arguments)
@@ -296,13 +311,19 @@ class SDPGAN(
             config=self.config,
             dtype=str(dtype).removeprefix("torch."),
             generator_parameters=_parameter_count(self.generator),
-            saliency_parameters=_parameter_count(self.saliency_network),
+            saliency_parameters=0 if self.saliency_network is None else _parameter_count(self.saliency_network),
             paper_url=PAPER_URL,
         )
 
     def _card_text(self, name: str, dtype: torch.dtype, keywords: Mapping[str, Any] | None) -> str:
         own = self._source.card() if keywords is None and self._source is not None else None
         return own or self._render_card(name, dtype, keywords)
+
+    def _check_saliency_network(self) -> None:
+        if self.saliency_network is None:
+            raise SDPGANError(
+                "This model was trained without a saliency network (saliency_network: false) and has no saliency maps."
+            )
 
     def _paint(self, x: Tensor) -> tuple[Tensor]:
         """The painting alone: without S's decoder, and without S where G does not take its features."""

@@ -264,13 +264,36 @@ def test_config_json_holds_the_arguments_and_the_marker(saved):
         "residual_blocks": 1,
         "upsampling": "transposed",
         "feature_concatenation": True,
+        "saliency_network": True,
     }
 
 
 def test_every_argument_survives_the_round_trip(tmp_path):
-    options = {"base_channels": 5, "residual_blocks": 0, "upsampling": "resize", "feature_concatenation": False}
+    options = {"base_channels": 5, "residual_blocks": 0, "upsampling": "resize", "feature_concatenation": False,
+               "saliency_network": False}  # fmt: skip
     SDPGAN(**options).save_pretrained(tmp_path)
     assert SDPGAN.from_pretrained(tmp_path).config == options
+
+
+def test_a_config_json_from_before_saliency_network_means_that_there_is_one(saved):
+    config = json.loads((saved / "config.json").read_text())
+    del config["saliency_network"]
+    (saved / "config.json").write_text(json.dumps(config))
+    assert SDPGAN.from_pretrained(saved).config["saliency_network"] is True
+
+
+def test_a_model_without_a_saliency_network_paints_and_refuses_to_give_maps(photo, tmp_path):
+    SDPGAN(**TINY, feature_concatenation=False, saliency_network=False).save_pretrained(tmp_path)
+    model = SDPGAN.from_pretrained(tmp_path)
+    assert model.stylize(photo).shape == photo.shape
+    for ask in (lambda: model.saliency_map(photo), lambda: model.stylize(photo, return_saliency=True)):
+        with pytest.raises(SDPGANError, match="saliency_network: false") as error:
+            ask()
+        one_sentence(error)
+    card = (tmp_path / "README.md").read_text()
+    assert "saliency_map" not in card and "has no\nsaliency maps" in card and "| saliency network |" not in card
+    with pytest.raises(SDPGANError, match="feature_concatenation needs"):
+        SDPGAN(**TINY, saliency_network=False)
 
 
 def test_a_save_that_fails_leaves_the_old_files_and_no_half_one(model, saved, monkeypatch):

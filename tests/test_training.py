@@ -2,74 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from sdpgan_hub import SDPGAN
 from sdpgan_hub.errors import SDPGANError
 
 try:
-    import timm
-
     from training.config import TrainingConfig, read_config
     from training.data import SampleNumbers, UnpairedImages
-    from training.perceptual import CONV4_4, PerceptualFeatures
-    from training.prepare import prepare
-    from training.train import Progress, Schedule, frozen, moving_average
+    from training.perceptual import PerceptualFeatures
+    from training.train import Progress, Schedule, frozen, update_average
 except (ImportError, RuntimeError) as error:  # torchvision of another torch build raises RuntimeError
     pytest.skip(f"the extra 'training' is not installed ({error})", allow_module_level=True)
 
 ROOT = Path(__file__).resolve().parents[1]
-TINY = ["--base_channels", "4", "--residual_blocks", "1", "--discriminator_channels", "4", "--image_size", "48",
-        "--crop_size", "32", "--batch_size", "2", "--num_workers", "0", "--initialization_epochs", "1",
-        "--epochs", "3", "--sample_steps", "100", "--logging_steps", "1", "--use_ema", "true"]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def vgg_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of VGG-19's layers up to conv4_4 with random weights; what is tested here does not depend on them."""
-    path = tmp_path_factory.mktemp("vgg") / "vgg19.safetensors"
-    with torch.device("meta"):
-        layers = timm.create_model("vgg19").features[: CONV4_4 + 1]
-    random = torch.Generator().manual_seed(0)
-    shapes = {name: value.shape for name, value in layers.state_dict().items()}
-    state = {}
-    for name, shape in shapes.items():
-        scale = (2 / (shape[1] * 9)) ** 0.5 if len(shape) == 4 else 0.0
-        state[f"features.{name}"] = (torch.randn(shape, generator=random) * scale).half()
-    save_file(state, path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight photos of discs, six paintings of stripes, and what prepare.py makes of them."""
-    folder, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
-    for number in range(8):
-        photo = np.full((60, 72, 3), random.integers(256, size=3), np.uint8)
-        cv2.circle(photo, (36, 30), 14, random.integers(256, size=3).tolist(), -1)
-        _write(folder / "photos" / f"{number}.png", photo)
-    for number in range(6):
-        stripes = (np.sin(np.arange(64) * (number + 1) / 3)[:, None, None] * 100 + 128) * np.ones((64, 64, 3))
-        _write(folder / "paintings" / f"{number}.png", stripes.astype(np.uint8))
-    prepare(folder / "photos", folder / "paintings", folder / "cache", progress=False, workers=1)
-    return folder
-
-
-def _write(path: Path, image: np.ndarray) -> None:
-    path.parent.mkdir(exist_ok=True)
-    cv2.imwrite(str(path), image)
 
 
 def dataset(images: Path, **settings) -> UnpairedImages:
@@ -130,14 +79,30 @@ def test_the_schedule_is_the_papers():
     assert rates == pytest.approx([2e-4, 2e-4, 2e-5, 2e-6])
 
 
+def test_each_ablation_of_the_paper_is_a_key_and_leaves_out_its_terms():
+    def terms(**settings) -> dict[str, float]:
+        return Schedule(TrainingConfig(initialization_epochs=0, **settings), 100).weights(50 * 100)
+
+    assert terms() == pytest.approx({"con": 0.25 * 0.96**5, "sali": 1, "gan": 1, "con_s": 1.5})
+    assert terms(w_con=5, w_con_decay=1)["con"] == 5  # Figs. 7 and 8
+    assert terms(saliency_network=False).keys() == {"con", "gan"}  # Fig. 9 (c)
+    assert terms(w_con_s=0).keys() == {"con", "sali", "gan"}  # Fig. 10
+    assert TrainingConfig(saliency_network=False).network["feature_concatenation"] is False
+    assert TrainingConfig(feature_concatenation=False).network["saliency_network"] is True  # Fig. 11
+    assert Schedule(TrainingConfig(), 100).weights(0).keys() == {"con", "sali"}
+
+
 def test_a_config_file_and_the_command_line_are_read_strictly(tmp_path: Path):
     path = tmp_path / "style.yaml"
     path.write_text("w_con: 5\nuse_ema: true\nlr_milestones: [0.3]\n")
     config = read_config(path, {"batch_size": "8", "edge_blurred": "false"})
     assert (config.w_con, config.use_ema, config.lr_milestones, config.batch_size) == (5.0, True, (0.3,), 8)
     assert config.edge_blurred is False
+    path.write_text("select_by: null")
+    assert read_config(path).select_by == ""
     for text, named in [("w_conn: 1", "w_conn"), ("batch_size: four", "batch_size"), ("crop_size: 33", "crop_size"),
                         ("use_ema: maybe", "use_ema"), ("- 1", "key: value"), ("batch_size: 2.5", "batch_size"),
+                        ("select_by: kid", "select_by"), ("epochs: -1", "epochs"),
                         ("adversarial_loss: hinge", "adversarial_loss"), ("a: [", "YAML")]:  # fmt: skip
         path.write_text(text)
         with pytest.raises(SDPGANError, match=named):
@@ -189,94 +154,15 @@ def test_a_frozen_network_passes_gradients_to_its_input_only():
 
 
 def test_the_moving_average_starts_fast_and_ends_at_its_decay():
-    average = moving_average(0.9)
-    old, new = torch.zeros(1), torch.ones(1)
-    assert average(old, new, torch.tensor(0)).item() == pytest.approx(0.9)
-    assert average(old, new, torch.tensor(1000)).item() == pytest.approx(0.1)
-
-
-def run(images: Path, vgg_weights: Path, output: Path, *arguments: str, **popen) -> subprocess.Popen:
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1",
-               "--mixed_precision", "no", "--dynamo_backend", "no", str(ROOT / "training" / "train.py"), "--photos",
-               str(images / "photos"), "--paintings", str(images / "paintings"), "--cache", str(images / "cache"),
-               "--output", str(output), "--vgg_weights", str(vgg_weights), *TINY, *arguments]  # fmt: skip
-    popen |= {"env": os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}, "cwd": output.parent}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **popen)
-
-
-def finished(process: subprocess.Popen) -> str:
-    output = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, output
-    return output
-
-
-def tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """Every tensor of a checkpoint: networks, optimisers, moving average."""
-    found = {}
-
-    def collect(name: str, value: object) -> None:
-        if isinstance(value, torch.Tensor):
-            found[name] = value
-        elif isinstance(value, dict):
-            for key, one in value.items():
-                collect(f"{name}/{key}", one)
-        elif isinstance(value, (list, tuple)):
-            for key, one in enumerate(value):
-                collect(f"{name}/{key}", one)
-
-    for path in sorted(checkpoint.iterdir()):
-        if path.suffix == ".safetensors":
-            collect(path.name, load_file(path))
-        elif path.suffix in {".bin", ".pkl"} and not path.name.startswith("random"):
-            collect(path.name, torch.load(path, weights_only=True))
-    return found
-
-
-def test_a_run_killed_and_resumed_equals_one_that_was_not_in_every_tensor(images, vgg_weights, tmp_path):
-    # 8 photos, batch 2: 4 steps an epoch; killed inside an epoch of the adversarial phase
-    whole = run(images, vgg_weights, tmp_path / "whole", "--checkpointing_steps", "6", "--max_steps", "9")
-    killed = run(images, vgg_weights, tmp_path / "killed", "--checkpointing_steps", "6", start_new_session=True)
-    deadline = time.monotonic() + 200
-    while not (tmp_path / "killed/checkpoints/step_00000006").exists() and killed.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.communicate()
-    finished(whole)
-    for newer in sorted((tmp_path / "killed/checkpoints").glob("*"))[1:]:  # it may have got further before the signal
-        newer.rename(tmp_path / newer.name)
-    arguments = ("--checkpointing_steps", "6", "--max_steps", "9", "--resume_from_checkpoint", "latest")
-    resumed = finished(run(images, vgg_weights, tmp_path / "killed", *arguments))
-    assert "step_00000006" in resumed
-    expected = tensors(tmp_path / "whole/checkpoints/step_00000009")
-    actual = tensors(tmp_path / "killed/checkpoints/step_00000009")
-    assert len(expected) > 50 and expected.keys() == actual.keys()
-    assert [name for name in expected if not torch.equal(expected[name], actual[name])] == []
-
-    # what came out is a style
-    model = SDPGAN.from_pretrained(tmp_path / "whole")
-    photo = cv2.imread(str(images / "photos" / "0.png"))
-    assert model.stylize(photo).shape == photo.shape and model.stylize(photo).std() > 0
-    facts = json.loads((tmp_path / "whole/training.json").read_text())
-    assert (facts["steps"], facts["photos"], facts["paintings"], facts["config"]["base_channels"]) == (9, 8, 6, 4)
-    sheet = cv2.imread(str(tmp_path / "whole/samples/step_000009.png"))
-    assert sheet.shape == (3 * 48, 8 * 48, 3)
-    assert (tmp_path / "whole/README.md").exists() and any((tmp_path / "whole/logs").iterdir())
-
-
-def test_max_minutes_ends_with_a_checkpoint_and_a_result(images, vgg_weights, tmp_path):
-    finished(run(images, vgg_weights, tmp_path / "style", "--max_minutes", "0"))
-    assert [path.name for path in (tmp_path / "style/checkpoints").iterdir()] == ["step_00000001"]
-    assert SDPGAN.from_pretrained(tmp_path / "style").config["base_channels"] == 4
-
-
-def test_a_wrong_folder_is_one_sentence_before_any_training(images, vgg_weights, tmp_path):
-    process = run(images, vgg_weights, tmp_path / "style", "--paintings", str(tmp_path / "nothing"))
-    output = process.communicate(timeout=300)[0]
-    assert process.returncode != 0 and f"train.py: {tmp_path / 'nothing'} is not a folder." in output
+    for step, share in [(0, 0.9), (10**6, 0.1)]:
+        old, new = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+        torch.nn.init.zeros_(old.weight)
+        torch.nn.init.ones_(new.weight)
+        update_average(old, new, step, 0.9)
+        assert old.weight.item() == pytest.approx(share)
 
 
 def test_progress_survives_its_checkpoint():
     progress = Progress()
-    progress.load_state_dict(Progress(step=12, seconds=3.5).state_dict())
-    assert progress == Progress(12, 3.5)
+    progress.load_state_dict(Progress(12, 3.5, -0.5, 10).state_dict())
+    assert progress == Progress(12, 3.5, -0.5, 10)

@@ -11,7 +11,8 @@ import yaml
 
 from sdpgan_hub.errors import SDPGANError
 
-from .objective import ADVERSARIAL_LOSSES
+ADVERSARIAL_LOSSES = ("bce", "least_squares")
+SELECTIONS = ("", "kernel_distance")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,9 @@ class TrainingConfig:
     residual_blocks: int = 8
     upsampling: str = "transposed"
     feature_concatenation: bool = True
+    """False: G does not take in S's features (Fig. 11)."""
+    saliency_network: bool = True
+    """False: no S, so no concatenation, no L_sali, no L_con_s; the mask is that of the reference (Fig. 9 (c))."""
     discriminator_channels: int = 32
 
     # data
@@ -40,8 +44,10 @@ class TrainingConfig:
     w_con_decay: float = 0.96
     w_con_decay_epochs: int = 10
     w_con_s: float = 1.5
+    """0: S(G(x)) is not computed (Fig. 10)."""
     w_sali: float = 1.0
     saliency_mask: bool = True
+    """False: L_con without the mask of Eq. 4 (Fig. 9 (d)); without `saliency_network` too, what ref. [8] minimises."""
     edge_blurred: bool = True
 
     # schedule
@@ -56,9 +62,17 @@ class TrainingConfig:
     """Shares of the adversarial steps after which the learning rate is multiplied by `lr_gamma`."""
     lr_gamma: float = 0.1
     gradient_accumulation_steps: int = 1
+    max_grad_norm: float = 0.0
+    """Gradients of G and S, and of D, are scaled down to this norm; 0: never."""
     use_ema: bool = False
     """Ship an exponential moving average of S and G."""
     ema_decay: float = 0.999
+    select_by: str = ""
+    """What the shipped weights are chosen by, on --val_photos and --val_paintings every `select_steps` adversarial
+    steps: "" (the last step's) or "kernel_distance" (training/selection.py)."""
+    select_steps: int = 500
+    stop_on_collapse: bool = True
+    """False: only warn of a collapse (training/health.py); a number that is not finite always stops."""
     seed: int = 0
 
     # the model card
@@ -74,7 +88,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for key in ("batch_size", "image_size", "crop_size", "checkpointing_steps", "sample_steps", "logging_steps",
-                    "gradient_accumulation_steps", "w_con_decay_epochs", "checkpoints_total_limit"):  # fmt: skip
+                    "gradient_accumulation_steps", "w_con_decay_epochs", "checkpoints_total_limit",
+                    "select_steps"):  # fmt: skip
             if getattr(self, key) < 1:
                 raise SDPGANError(f"{key} is {getattr(self, key)}; it must be at least 1.")
         if self.crop_size % 4 or self.crop_size < 32:
@@ -83,12 +98,20 @@ class TrainingConfig:
             raise SDPGANError(
                 f"adversarial_loss is {self.adversarial_loss!r}; choose one of {', '.join(ADVERSARIAL_LOSSES)}."
             )
+        if self.select_by not in SELECTIONS:
+            raise SDPGANError(f"select_by is {self.select_by!r}; it is kernel_distance or null.")
+        if self.crop_size > self.image_size:
+            raise SDPGANError(f"crop_size {self.crop_size} is larger than image_size {self.image_size}; lower it.")
+        for key in ("learning_rate", "epochs", "initialization_epochs", "max_grad_norm", "num_workers"):
+            if not getattr(self, key) >= 0:
+                raise SDPGANError(f"{key} is {getattr(self, key)}; it must not be negative.")
 
     @property
     def network(self) -> dict[str, typing.Any]:
         """The arguments of `SDPGAN`."""
-        keys = ("base_channels", "residual_blocks", "upsampling", "feature_concatenation")
-        return {key: getattr(self, key) for key in keys}
+        keys = ("base_channels", "residual_blocks", "upsampling", "saliency_network")
+        arguments = {key: getattr(self, key) for key in keys}
+        return arguments | {"feature_concatenation": self.feature_concatenation and self.saliency_network}
 
 
 def read_config(path: str | Path | None, overrides: dict[str, typing.Any] | None = None) -> TrainingConfig:
@@ -130,6 +153,8 @@ def given_arguments(arguments: argparse.Namespace) -> dict[str, typing.Any]:
 def _cast(key: str, value: typing.Any, kind: typing.Any) -> typing.Any:
     """`value` from YAML or the command line as `kind`, or one sentence."""
     try:
+        if kind is str and value is None:  # YAML's null
+            return ""
         if typing.get_origin(kind) is tuple:
             return tuple(float(one) for one in value)
         if kind is bool:

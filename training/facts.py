@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import platform
@@ -11,7 +12,10 @@ from typing import Any
 
 import torch
 
+from sdpgan_hub.checkpoint import write_whole
 from sdpgan_hub.errors import SDPGANError
+
+from .config import TrainingConfig
 
 FACTS_FILE = "training.json"
 
@@ -26,9 +30,7 @@ def hardware(device: torch.device) -> str:
 
 def write_facts(folder: Path, facts: dict[str, Any]) -> None:
     """`folder`/training.json, whole or not at all."""
-    partial = folder / f".{FACTS_FILE}.part"
-    partial.write_text(json.dumps(facts, indent=2) + "\n")
-    partial.replace(folder / FACTS_FILE)
+    write_whole(folder / FACTS_FILE, (json.dumps(facts, indent=2) + "\n").encode())
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -41,8 +43,15 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 def card_keywords(facts: dict[str, Any]) -> dict[str, Any]:
     """The keywords of `SDPGAN.save_pretrained(model_card_kwargs=...)` for a training's facts."""
-    config = facts["config"]
+    config = dataclasses.asdict(TrainingConfig()) | facts["config"]
     initialization = facts["initialization_steps"]
+    parts = {
+        "saliency_network": "the saliency network, L_sali and L_con_s",
+        "feature_concatenation": "the feature concatenation",
+        "saliency_mask": "the mask of Eq. 4",
+        "edge_blurred": "the edge-blurred paintings",
+    }
+    left_out = [part for key, part in parts.items() if not config[key]]
     rows = {
         "photos, paintings": f"{facts['photos']}, {facts['paintings']}",
         "saliency reference (Eq. 7)": facts["saliency_reference"],
@@ -51,8 +60,8 @@ def card_keywords(facts: dict[str, Any]) -> dict[str, Any]:
         f"{config['crop_size']} px, from images of {config['image_size']} px",
         "width": f"{config['base_channels']} channels, {config['residual_blocks']} residual blocks, "
         f"{config['upsampling']} up-sampling",
-        "weights of Eq. 1": f"w_con {config['w_con']} (x {config['w_con_decay']} every {config['w_con_decay_epochs']} "
-        f"epochs), w_con_s {config['w_con_s']}, w_sali {config['w_sali']}",
+        "weights of Eq. 1": _weights(config),
+        "left out": ", ".join(left_out) or "nothing",
         "learning rate": f"{config['learning_rate']}, x {config['lr_gamma']} at {config['lr_milestones']} of the "
         "adversarial steps planned",
         "moving average": f"decay {config['ema_decay']}" if config["use_ema"] else "none",
@@ -62,10 +71,29 @@ def card_keywords(facts: dict[str, Any]) -> dict[str, Any]:
         "seed": config["seed"],
     }
     table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+    figures = facts.get("validation")
     command = shlex.join(facts["command"])
     keywords = {
         "training": f"```sh\n{command}\n```\n\n{table}\n\nEvery setting is in `{FACTS_FILE}`.",
+        "evaluation": _evaluation(figures, config["select_by"]) if figures else "",
         "title": config["title"],
         "training_data": config["training_data"],
     }
     return {name: value for name, value in keywords.items() if value}
+
+
+def _weights(config: dict[str, Any]) -> str:
+    w_con = f"w_con {config['w_con']} (x {config['w_con_decay']} every {config['w_con_decay_epochs']} epochs)"
+    if not config["saliency_network"]:
+        return w_con
+    return f"{w_con}, w_con_s {config['w_con_s']}, w_sali {config['w_sali']}"
+
+
+def _evaluation(figures: dict[str, float], selected_by: str) -> str:
+    chosen = f" These weights are those with the lowest {selected_by} of the run." if selected_by else ""
+    return (
+        f"On {figures['photos']} photos that it was not trained on: kernel distance of the results to other paintings "
+        f"of the style {figures['kernel_distance']:.4g}, content distance to the photos {figures['content']:.4g} "
+        "(VGG-19 conv4_4; `training/selection.py` defines both; they compare runs with the same images, not papers)."
+        f"{chosen}"
+    )

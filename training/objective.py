@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ADVERSARIAL_LOSSES = ("bce", "least_squares")
+from .config import ADVERSARIAL_LOSSES
 
 
 def discriminator_loss(painting: Tensor, edge_blurred: Tensor | None, generated: Tensor, kind: str = "bce") -> Tensor:
@@ -43,10 +43,17 @@ def _towards(logits: Tensor, label: float, kind: str) -> Tensor:
     raise ValueError(f"adversarial_loss is {kind!r}; choose one of {', '.join(ADVERSARIAL_LOSSES)}.")
 
 
+def accuracy(logits: Tensor, painting: bool, kind: str = "bce") -> Tensor:
+    """The share of patches that D takes for what they are: a painting where `painting`, else none; from its logits."""
+    taken_for_painting = logits > {"bce": 0.0, "least_squares": 0.5}[kind]
+    return (taken_for_painting == painting).float().mean()
+
+
 def saliency_mask(saliency: Tensor) -> Tensor:
     """S'(x)_m of Eq. 4: the map scaled to 0..2 per image, values below 1 raised to 1; N x 1 x H x W, detached.
 
-    A map without any contrast has no salient region: its mask is 1 everywhere.
+    A map without any contrast has no salient region: its mask is 1 everywhere. Any range will do: where there is no
+    saliency network (Fig. 9 (c)) it is the mask of the reference z.
     """
     saliency = saliency.detach().float()
     lowest, highest = saliency.amin((1, 2, 3), keepdim=True), saliency.amax((1, 2, 3), keepdim=True)

@@ -7,59 +7,69 @@
 Saliency references and edge-blurred paintings are prepared first (training/prepare.py) unless they are cached already.
 OUTPUT gets config.json, model.safetensors and README.md, which `SDPGAN.from_pretrained` and `sdpgan stylize --style`
 load; checkpoints/, which `--resume_from_checkpoint latest` continues from; samples/ with sheets of photos, results and
-saliency maps; and logs/ for TensorBoard. A step is one update of D and one of G and S.
+saliency maps; and logs/ for TensorBoard. A step is one update of D and one of G and S. training/README.md has the rest:
+several GPUs, resuming, ablations, health, the Hub.
+
+Exit codes: 0 trained; 1 trained, and the push to the Hub failed; 2 stopped with one sentence on stderr; 130 and 143
+ended by Ctrl-C and SIGTERM, with a checkpoint to go on from.
 """
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
+
+from sdpgan_hub.errors import SDPGANError
+from training.arguments import parse_arguments, read_command_line
+
+if __name__ == "__main__":  # a wrong argument is answered before torch is imported, which takes seconds
+    try:
+        COMMAND_LINE = read_command_line()
+    except SDPGANError as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        sys.exit(2)
+
 import argparse
+import copy
 import dataclasses
 import math
-import shutil
-import sys
+import signal
+import threading
 import time
-from pathlib import Path
+from datetime import timedelta
 
 import cv2
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import set_seed
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.utils import DistributedType, broadcast_object_list, set_seed
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, from anywhere
-
 from sdpgan_hub import SDPGAN
-from sdpgan_hub.errors import SDPGANError
+from sdpgan_hub.checkpoint import write_whole
 from sdpgan_hub.networks import Discriminator
-from training import objective, prepare
-from training.config import TrainingConfig, add_arguments, given_arguments, read_config
+from training import objective, prepare, publish
+from training.checkpoints import Checkpoints, fault
+from training.config import TrainingConfig, given_arguments
 from training.data import SampleNumbers, UnpairedImages
+from training.data import check as check_images
 from training.facts import card_keywords, hardware, write_facts
+from training.health import Health
 from training.perceptual import PerceptualFeatures
+from training.selection import Validation
 
+__all__ = ["Progress", "Schedule", "Trainer", "main", "parse_arguments"]
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--config", type=Path, help="YAML file of settings (training/configs/*.yaml)")
-    parser.add_argument("--photos", type=Path, required=True, help="folder of photos, the source domain X")
-    parser.add_argument("--paintings", type=Path, required=True, help="folder of paintings, the target domain Y")
-    parser.add_argument("--output", type=Path, required=True, help="folder that becomes the style")
-    parser.add_argument("--cache", type=Path, help="what prepare.py writes and reuses (default: OUTPUT/cache)")
-    parser.add_argument("--masks", type=Path, help="human-drawn masks to use as saliency references where there are")
-    parser.add_argument("--sample_photos", type=Path, help="photos of the sample sheets (default: of --photos)")
-    parser.add_argument("--vgg_weights", type=Path, help="VGG-19 as a safetensors file (default: timm's download)")
-    parser.add_argument("--mixed_precision", choices=("no", "fp16", "bf16"), help="default: Accelerate's setting")
-    parser.add_argument("--cpu", action="store_true", help="train on the CPU though there is an accelerator")
-    parser.add_argument("--resume_from_checkpoint", metavar="latest|DIR", help="continue from a checkpoint")
-    parser.add_argument("--max_minutes", type=float, help="stop in time, with a checkpoint and a loadable result")
-    parser.add_argument("--max_steps", type=int, help="stop after this many steps in all, likewise")
-    add_arguments(parser)
-    return parser.parse_args(argv)
+HEALTH_STEPS = 50
+"""At least this often the numbers of the steps are looked at; between, they stay on the accelerator."""
+STOP_STEPS = 10
+"""Several processes agree this often on whether to stop early; a single one is asked after every step."""
 
 
 @dataclasses.dataclass
@@ -87,6 +97,18 @@ class Schedule:
             self.config.w_con, int(epoch), self.config.w_con_decay, self.config.w_con_decay_epochs
         )
 
+    def weights(self, step: int) -> dict[str, float]:
+        """Of the terms of Eq. 1 that G and S minimise at this step; a term that is not there is not computed."""
+        config = self.config
+        weights = {"con": self.w_con(step)}
+        if config.saliency_network:
+            weights["sali"] = config.w_sali
+        if self.adversarial(step):
+            weights["gan"] = 1.0
+            if config.saliency_network and config.w_con_s:
+                weights["con_s"] = config.w_con_s
+        return weights
+
     def learning_rate(self, step: int) -> float:
         adversarial_steps = max(1, self.total_steps - self.initialization_steps)
         done = (step - self.initialization_steps) / adversarial_steps
@@ -96,16 +118,47 @@ class Schedule:
 
 @dataclasses.dataclass
 class Progress:
-    """What a checkpoint holds beside networks, optimisers and random states."""
+    """What a checkpoint holds beside networks, optimiser and random states."""
 
     step: int = 0
     seconds: float = 0.0
+    best: float = math.inf
+    """The lowest `select_by` so far, and the step of it."""
+    best_step: int = 0
 
     def state_dict(self) -> dict[str, float]:
         return dataclasses.asdict(self)
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
+        self.best, self.best_step = float(state["best"]), int(state["best_step"])
+
+
+class Interruption:
+    """Within it, Ctrl-C and SIGTERM are noted in `signal` for the step under way to end; a second one acts at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: object) -> None:
+        self.signal = number
+        self.__exit__()
+
+
+def leave_signals_to_the_parent(_: int) -> None:
+    """In a worker of the data loader: Ctrl-C and SIGTERM reach a whole group of processes; the trainer ends them."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def frozen(module: nn.Module, *inputs: Tensor):
@@ -114,13 +167,12 @@ def frozen(module: nn.Module, *inputs: Tensor):
     return functional_call(module, parameters, inputs)
 
 
-def moving_average(decay: float):
-    """Exponential moving average that forgets its first values faster: min(decay, (1 + n) / (10 + n))."""
-
-    def average(averaged: Tensor, current: Tensor, number: Tensor) -> Tensor:
-        return torch.lerp(current, averaged, min(decay, (1 + int(number)) / (10 + int(number))))
-
-    return average
+@torch.no_grad()
+def update_average(averaged: nn.Module, current: nn.Module, step: int, decay: float) -> None:
+    """Exponential moving average that forgets its first values faster: the decay is min(decay, (1 + n) / (10 + n))."""
+    share = 1 - min(decay, (1 + step) / (10 + step))
+    for old, new in zip(averaged.parameters(), current.parameters(), strict=True):
+        old.lerp_(new, share)
 
 
 class Trainer:
@@ -129,18 +181,13 @@ class Trainer:
     def __init__(self, arguments: argparse.Namespace, config: TrainingConfig):
         self.arguments, self.config = arguments, config
         self.output: Path = arguments.output
-        self.accelerator = Accelerator(
-            mixed_precision=arguments.mixed_precision,
-            cpu=arguments.cpu,
-            gradient_accumulation_steps=config.gradient_accumulation_steps,
-            log_with="tensorboard",
-            project_dir=self.output,
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-        )
+        self.accelerator = self._accelerator()
         set_seed(config.seed)
         cache = arguments.cache or self.output / "cache"
         if self.accelerator.is_main_process:
-            self.output.mkdir(parents=True, exist_ok=True)
+            check = (arguments.photos, arguments.paintings, config.image_size, config.crop_size, cache)
+            for warning in check_images(*check):
+                print(f"warning: {warning}", file=sys.stderr)
             prepare.prepare(arguments.photos, arguments.paintings, cache, masks=arguments.masks)
         self.accelerator.wait_for_everyone()
         self.data = UnpairedImages(
@@ -149,33 +196,72 @@ class Trainer:
         self.samples_per_step = config.batch_size * config.gradient_accumulation_steps * self.accelerator.num_processes
         self.schedule = Schedule(config, len(self.data) / self.samples_per_step)
         self.progress = Progress()
+        self.checkpoints = Checkpoints(self.output / "checkpoints", config.checkpoints_total_limit)
+        self.health = Health()
+        self.pending: list[tuple[int, dict[str, Tensor]]] = []
+        self.rows: list[dict[str, float]] = []
+        self.means: dict[str, float] = {}
+        self.figures: dict[str, float] = {}
 
+        self.model = SDPGAN(**config.network).train().to(memory_format=torch.channels_last)
+        self.discriminator = Discriminator(config.discriminator_channels).to(memory_format=torch.channels_last)
         self.vgg = PerceptualFeatures(arguments.vgg_weights).to(
             self.accelerator.device, memory_format=torch.channels_last
         )
-        self.model = SDPGAN(**config.network).train().to(memory_format=torch.channels_last)
-        self.discriminator = Discriminator(config.discriminator_channels).to(memory_format=torch.channels_last)
-        self.ema = AveragedModel(self.model, avg_fn=moving_average(config.ema_decay)) if config.use_ema else None
-        betas = (config.adam_beta1, config.adam_beta2)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), config.learning_rate, betas)
-        self.discriminator_optimizer = torch.optim.Adam(self.discriminator.parameters(), config.learning_rate, betas)
-        (
-            self.prepared_model,
-            self.prepared_discriminator,
-            self.optimizer,
-            self.discriminator_optimizer,
-        ) = self.accelerator.prepare(self.model, self.discriminator, self.optimizer, self.discriminator_optimizer)
+        self.ema = copy.deepcopy(self.model).requires_grad_(False) if config.use_ema else None
+        self.optimizer = torch.optim.Adam(
+            [{"params": list(self.model.parameters())}, {"params": list(self.discriminator.parameters())}],
+            config.learning_rate,
+            (config.adam_beta1, config.adam_beta2),
+        )
+        self.prepared_model, self.prepared_discriminator, self.optimizer = self.accelerator.prepare(
+            self.model, self.discriminator, self.optimizer
+        )
         self.accelerator.register_for_checkpointing(self.progress)
         if self.ema is not None:
             self.ema.to(self.accelerator.device)
             self.accelerator.register_for_checkpointing(self.ema)
+        self.validation = None
+        if arguments.val_photos is not None and self.accelerator.is_main_process:
+            self.validation = Validation(
+                arguments.val_photos, arguments.val_paintings, self.vgg, config.image_size, config.crop_size,
+                config.batch_size,
+            )  # fmt: skip
         if arguments.resume_from_checkpoint:
             self.resume(arguments.resume_from_checkpoint)
 
-    def train(self) -> None:
-        config, schedule, progress = self.config, self.schedule, self.progress
-        self.accelerator.init_trackers("logs", config=_tracked(config))
-        stop = min(schedule.total_steps, self.arguments.max_steps or math.inf)
+    def _accelerator(self) -> Accelerator:
+        try:
+            accelerator = Accelerator(
+                mixed_precision=self.arguments.mixed_precision,
+                cpu=self.arguments.cpu,
+                gradient_accumulation_steps=self.config.gradient_accumulation_steps,
+                log_with="tensorboard",
+                project_dir=self.output,
+                kwargs_handlers=[
+                    DistributedDataParallelKwargs(broadcast_buffers=False),
+                    InitProcessGroupKwargs(timeout=timedelta(hours=2)),  # for the others while one prepares the data
+                ],
+            )
+        except ValueError as error:
+            raise SDPGANError(f"Accelerate cannot start: {error}") from error
+        if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+            raise SDPGANError("fp16 needs an accelerator, on a CPU Accelerate ignores it; take bf16, or no.")
+        sharding = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
+        if accelerator.distributed_type in sharding:
+            raise SDPGANError(
+                f"{accelerator.distributed_type.value} shards large models; these networks fit on every device, so use "
+                "`accelerate launch --multi_gpu` (training/README.md)."
+            )
+        return accelerator
+
+    def train(self) -> int:
+        """Runs to the end, or to --max_steps, --max_minutes or a signal. Returns the exit code of train.py."""
+        config, progress = self.config, self.progress
+        self.accelerator.init_trackers(
+            "logs", config=_tracked(config), init_kwargs={"tensorboard": {"purge_step": progress.step + 1}}
+        )
+        stop = min(self.schedule.total_steps, self.arguments.max_steps or math.inf)
         loader = self.accelerator.prepare(
             DataLoader(
                 self.data,
@@ -185,164 +271,291 @@ class Trainer:
                 drop_last=True,
                 pin_memory=self.accelerator.device.type == "cuda",
                 persistent_workers=config.num_workers > 0,
+                worker_init_fn=leave_signals_to_the_parent,
+                generator=torch.Generator(),  # the global one stays as it is, for a resumed run to have the same
             )
         )
         bar = tqdm(
             total=stop, initial=progress.step, unit="step", desc="train", disable=not self.accelerator.is_main_process
         )
-        started, earlier = time.monotonic(), progress.seconds
-        for batch in loader:
-            with self.accelerator.accumulate(self.prepared_model, self.prepared_discriminator):
-                losses = self.step(batch)
-            if not self.accelerator.sync_gradients:
-                continue
-            if self.ema is not None:
-                self.ema.update_parameters(self.model)
-            progress.step += 1
-            progress.seconds = earlier + time.monotonic() - started
-            bar.update()
-            step = progress.step
-            if step % config.logging_steps == 0 or step == stop:
-                self.log(losses, bar)
-            out_of_time = (
-                self.arguments.max_minutes is not None and time.monotonic() - started > 60 * self.arguments.max_minutes
-            )
-            if step % config.sample_steps == 0 or step == stop or out_of_time:
-                self.write_samples()
-            if step % config.checkpointing_steps == 0 or step == stop or out_of_time:
-                self.write_checkpoint()
-                self.write_result()
-            if out_of_time:
-                break
-        bar.close()
-        self.accelerator.end_training()
+        started, earlier, pushed = time.monotonic(), progress.seconds, True
+        accumulated: list[dict[str, Tensor]] = []
+        with Interruption() as interruption, bar:
+            for batch in loader:
+                with self.accelerator.accumulate(self.prepared_model, self.prepared_discriminator):
+                    accumulated.append(self.backward(batch))
+                    norms = self.update()
+                if not self.accelerator.sync_gradients:
+                    continue
+                if self.ema is not None:
+                    update_average(self.ema, self.model, progress.step, config.ema_decay)
+                means = {name: sum(one[name] for one in accumulated) / len(accumulated) for name in accumulated[0]}
+                self.pending.append((progress.step, means | norms))
+                accumulated = []
+                progress.step += 1
+                progress.seconds = earlier + time.monotonic() - started
+                bar.update()
 
-    def step(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """One update of D (not in the initialisation phase) and one of G and S; the losses, detached."""
+                last = progress.step >= stop
+                early = not last and self.stops_early(interruption, time.monotonic() - started)
+                ending = last or early
+                logs, samples, saves, selects, pushes = (
+                    ending or (every is not None and progress.step % every == 0)
+                    for every in (config.logging_steps, config.sample_steps, config.checkpointing_steps,
+                                  config.select_steps, self.arguments.hub_every)
+                )  # fmt: skip
+                if logs or samples or saves or selects or pushes or len(self.pending) >= HEALTH_STEPS:
+                    self.judge()
+                if logs:
+                    self.log(bar)
+                if samples or saves or selects or pushes:
+                    self.check_weights(batch["photo"])
+                improved = selects and self.validate(ending)
+                if samples:
+                    self.write_samples()
+                if improved or ((saves or pushes) and not config.select_by):
+                    self.write_result()
+                if saves:
+                    self.write_checkpoint()
+                if pushes and interruption.signal is None and self.arguments.push_to_hub is not None:
+                    pushed = self.push()
+                if ending:
+                    break
+        self.accelerator.end_training()
+        if interruption.signal is not None and progress.step < stop:
+            name = signal.Signals(interruption.signal).name
+            text = f"stopped by {name} after step {progress.step}; --resume_from_checkpoint latest goes on"
+            self.accelerator.print(text)
+            return 128 + interruption.signal
+        return 0 if pushed else 1
+
+    def stops_early(self, interruption: Interruption, seconds: float) -> bool:
+        """Whether to end after this step: the same answer, and the same signal, in every process."""
+        limit = self.arguments.max_minutes
+        state = [interruption.signal or 0, int(limit is not None and seconds > 60 * limit)]
+        if self.accelerator.num_processes > 1:
+            if self.progress.step % STOP_STEPS:
+                return False
+            here = torch.tensor([state], device=self.accelerator.device)
+            state = self.accelerator.gather(here).amax(0).tolist()
+            interruption.signal = state[0] or None
+        return any(state)
+
+    def backward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The gradients of D (not in the initialisation phase) and of G and S, all at the present weights.
+
+        Returns the losses and what else tells how the run goes, detached.
+        """
         config, step = self.config, self.progress.step
-        adversarial = self.schedule.adversarial(step)
-        for optimizer in (self.optimizer, self.discriminator_optimizer):
-            for group in optimizer.param_groups:
-                group["lr"] = self.schedule.learning_rate(step)
+        weights = self.schedule.weights(step)
         photo = batch["photo"].contiguous(memory_format=torch.channels_last)
         losses: dict[str, Tensor] = {}
+        numbers: dict[str, Tensor] = {}
 
         with self.accelerator.autocast():
             stylized, saliency = self.prepared_model(photo)
 
-        if adversarial:
-            kinds = [batch["painting"], batch["edge_blurred"]] if config.edge_blurred else [batch["painting"]]
+        if "gan" in weights:
+            kinds = ["painting", "edge_blurred"] if config.edge_blurred else ["painting"]
+            images = [batch[kind] for kind in kinds]
             with self.accelerator.autocast():
-                logits = self.prepared_discriminator(torch.cat([*kinds, stylized.detach().to(photo.dtype)]))
-            logits = logits.float().chunk(len(kinds) + 1)
+                logits = self.prepared_discriminator(torch.cat([*images, stylized.detach().to(photo.dtype)]))
+            logits = dict(zip([*kinds, "generated"], logits.float().chunk(len(kinds) + 1), strict=True))
             loss = objective.discriminator_loss(
-                logits[0], logits[1] if config.edge_blurred else None, logits[-1], config.adversarial_loss
+                logits["painting"], logits.get("edge_blurred"), logits["generated"], config.adversarial_loss
             )
             self.accelerator.backward(loss)
-            self.discriminator_optimizer.step()
-            self.discriminator_optimizer.zero_grad()
-            losses["discriminator"] = loss.detach()
-            accuracy = [(logits[0] > 0).float().mean()] + [(one < 0).float().mean() for one in logits[1:]]
-            losses["discriminator_accuracy"] = torch.stack(accuracy).mean()
+            losses["discriminator"] = loss
+            for kind, values in logits.items():
+                right = objective.accuracy(values, kind == "painting", config.adversarial_loss)
+                numbers[f"discriminator_accuracy/{kind}"] = right
 
         with self.accelerator.autocast():
             with torch.no_grad():
                 photo_features = self.vgg(photo)
             stylized_features = self.vgg(stylized)
-            if adversarial:
+            if "gan" in weights:
                 generated_logits = frozen(self.discriminator, stylized)
+            if "con_s" in weights:
                 # Eq. 6 against S(x) of this batch: the parameters of S are constants here, the stylised image is not
-                stylized_saliency = frozen(self.model.saliency_network, stylized)[0] if config.w_con_s else None
-        mask = objective.saliency_mask(saliency) if config.saliency_mask else None
+                stylized_saliency = frozen(self.model.saliency_network, stylized)[0]
+        mask = None
+        if config.saliency_mask:
+            mask = objective.saliency_mask(batch["reference"] if saliency is None else saliency)
         losses["con"] = objective.content_loss(stylized_features, photo_features, mask)
-        losses["sali"] = objective.saliency_loss(saliency, batch["reference"])
-        loss = self.schedule.w_con(step) * losses["con"] + config.w_sali * losses["sali"]
-        if adversarial:
+        if "sali" in weights:
+            losses["sali"] = objective.saliency_loss(saliency, batch["reference"])
+        if "gan" in weights:
             losses["gan"] = objective.generator_loss(generated_logits.float(), config.adversarial_loss)
-            loss = loss + losses["gan"]
-            if stylized_saliency is not None:
-                losses["con_s"] = objective.saliency_content_loss(saliency, stylized_saliency)
-                loss = loss + config.w_con_s * losses["con_s"]
-        self.accelerator.backward(loss)
+        if "con_s" in weights:
+            losses["con_s"] = objective.saliency_content_loss(saliency, stylized_saliency)
+        self.accelerator.backward(sum(weight * losses[term] for term, weight in weights.items()))
+
+        results = stylized.detach().float()
+        numbers["output/contrast"] = results.std((2, 3)).mean()
+        if len(results) > 1:
+            numbers["output/variety"] = results.std(0).mean()
+        return {f"loss/{name}": loss.detach() for name, loss in losses.items()} | numbers
+
+    def update(self) -> dict[str, Tensor]:
+        """Once all gradients of a step are there: one update of D, G and S. Returns the norms of the gradients."""
+        if not self.accelerator.sync_gradients:
+            return {}
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.learning_rate(self.progress.step)
+        self.accelerator.unscale_gradients()
+        norms = {}
+        for name, network in (("generator", self.model), ("discriminator", self.discriminator)):
+            if name == "generator" or self.schedule.adversarial(self.progress.step):
+                norm = nn.utils.clip_grad_norm_(network.parameters(), self.config.max_grad_norm or math.inf)
+                # fp16: the scaler leaves a step with an overflow out and goes on
+                norms[f"gradient_norm/{name}"] = norm if self.accelerator.scaler is None else norm.nan_to_num(posinf=0)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return {name: value.detach() for name, value in losses.items()}
+        return norms
 
-    def log(self, losses: dict[str, Tensor], bar: tqdm) -> None:
-        """Losses averaged over the processes, w_con and the learning rate, to TensorBoard and the progress bar."""
-        means = {name: self.accelerator.reduce(value, "mean").item() for name, value in losses.items()}
-        for name, value in means.items():
-            if not math.isfinite(value):
+    def judge(self) -> None:
+        """Fetches the numbers of the steps since the last call, averaged over the processes, and acts on ill ones.
+
+        Nothing is saved before it: what is on disk is from before a run went wrong.
+        """
+        flat = torch.stack([value.float() for _, numbers in self.pending for value in numbers.values()])
+        values = iter(self.accelerator.reduce(flat, "mean").tolist())
+        pending, self.pending = self.pending, []
+        for step, numbers in pending:
+            row = {name: next(values) for name in numbers}
+            diverged, collapsed = self.health.observe(row, self.schedule.weights(step))
+            if diverged is not None:
+                raise self.divergence(step + 1, diverged)
+            if collapsed is not None and self.config.stop_on_collapse:
                 raise SDPGANError(
-                    f"The loss {name!r} is {value} at step {self.progress.step}: the run diverged; resume an earlier "
-                    "checkpoint with a lower learning_rate, or without fp16."
+                    f"The run collapsed by step {step + 1}: {collapsed}; go on from one of the checkpoints in "
+                    f"{self.checkpoints.folder} with other weights or a lower learning_rate, or with "
+                    "--stop_on_collapse false."
                 )
+            if collapsed is not None and step % HEALTH_STEPS == 0:
+                self.accelerator.print(f"warning: at step {step + 1}, {collapsed}", file=sys.stderr)
+            self.rows.append(row)
+
+    @torch.no_grad()
+    def check_weights(self, photo: Tensor) -> None:
+        """Refuses to save weights that the last update has ruined, which the next step's losses would tell."""
+        stylized = self.model(photo)[0]
+        for name, value in (("G(x)", stylized), ("D(G(x))", self.discriminator(stylized))):
+            if not value.isfinite().all():
+                raise self.divergence(self.progress.step, f"its update made {name} not finite")
+
+    def divergence(self, step: int, reason: str) -> SDPGANError:
+        return SDPGANError(
+            f"The run diverged at step {step}: {reason}; go on from one of the checkpoints in "
+            f"{self.checkpoints.folder}, which are from before it, with a lower learning_rate, with max_grad_norm, or "
+            "with bf16 in place of fp16."
+        )
+
+    def log(self, bar: tqdm) -> None:
+        """The means since the last call, w_con and the learning rate, to TensorBoard and the progress bar."""
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        self.means = {name: float(np.mean([row[name] for row in self.rows if name in row])) for name in names}
+        self.rows = []
         step = self.progress.step
-        schedule = {"w_con": self.schedule.w_con(step), "learning_rate": self.schedule.learning_rate(step)}
-        self.accelerator.log({f"loss/{name}": value for name, value in means.items()} | schedule, step=step)
-        bar.set_postfix({name: f"{value:.3g}" for name, value in means.items()}, refresh=False)
+        schedule = {"w_con": self.schedule.w_con(step - 1), "learning_rate": self.schedule.learning_rate(step - 1)}
+        self.accelerator.log(self.means | schedule, step=step)
+        losses = {name.removeprefix("loss/"): value for name, value in self.means.items() if name.startswith("loss/")}
+        bar.set_postfix({name: f"{value:.3g}" for name, value in losses.items()}, refresh=False)
 
     def shipped_model(self) -> SDPGAN:
         """What the style is made of: the moving average where there is one, else the current weights."""
-        return self.model if self.ema is None else self.ema.module
+        return self.model if self.ema is None else self.ema
+
+    def validate(self, ending: bool) -> bool:
+        """Measures on the validation images; whether the weights are now those to ship, by `select_by`."""
+        if self.validation is None or not (ending or self.schedule.adversarial(self.progress.step)):
+            return False
+        model = self.shipped_model().eval()
+        self.figures = self.validation(model)
+        model.train()
+        self.accelerator.log({f"validation/{name}": value for name, value in self.figures.items()}, self.progress.step)
+        if not self.config.select_by:
+            return False
+        value = self.figures[self.config.select_by]
+        if not value < self.progress.best:
+            return False
+        self.progress.best, self.progress.best_step = value, self.progress.step
+        return True
 
     @torch.no_grad()
-    def write_samples(self, photos: int = 8) -> None:
-        """samples/step_N.png: columns are photos; rows the photo, the result and the saliency map."""
-        if not self.accelerator.is_main_process:
-            return
-        folder = self.arguments.sample_photos or self.arguments.photos
-        paths = prepare.image_files(folder)
+    def sample_sheet(self, photos: int = 8) -> np.ndarray:
+        """uint8 H x W x 3: columns are photos; rows the photo, the result and the saliency map where there is one."""
+        folder = self.arguments.sample_photos
+        paths = self.data.photos if folder is None else prepare.image_files(folder)
         paths = paths[:: max(1, len(paths) // photos)][:photos]
         model, size = self.shipped_model().eval(), self.config.image_size
         columns = []
         for path in paths:
             photo = cv2.resize(prepare.read_rgb(path), (size, size), interpolation=cv2.INTER_AREA)
-            result, saliency = model.stylize(photo, return_saliency=True)
-            grey = cv2.cvtColor(np.round(saliency * 255).astype(np.uint8), cv2.COLOR_GRAY2RGB)
-            columns.append(np.concatenate([photo, result, grey]))
+            if self.config.saliency_network:
+                result, saliency = model.stylize(photo, return_saliency=True)
+                grey = cv2.cvtColor(np.round(saliency * 255).astype(np.uint8), cv2.COLOR_GRAY2RGB)
+                columns.append(np.concatenate([photo, result, grey]))
+            else:
+                columns.append(np.concatenate([photo, model.stylize(photo)]))
         model.train()
-        sheet = np.concatenate(columns, axis=1)
-        target = self.output / "samples" / f"step_{self.progress.step:06d}.png"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(target), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+        return np.concatenate(columns, axis=1)
+
+    def write_samples(self) -> None:
+        """samples/step_N.png, and the same to TensorBoard."""
+        if not self.accelerator.is_main_process:
+            return
+        sheet = self.sample_sheet()
+        _write_image(self.output / "samples" / f"step_{self.progress.step:06d}.png", sheet)
         for tracker in self.accelerator.trackers:
             tracker.log_images({"samples": sheet[None]}, step=self.progress.step, dataformats="NHWC")
 
     def write_checkpoint(self) -> None:
         """checkpoints/step_N, complete or not there at all, and without the oldest ones over the limit."""
-        folder = self.output / "checkpoints"
-        target = folder / f"step_{self.progress.step:08d}"
-        unfinished = folder / f".unfinished_{target.name}"
-        self.accelerator.save_state(unfinished)
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            shutil.rmtree(target, ignore_errors=True)
-            unfinished.rename(target)
-            for old in sorted(folder.glob("step_*"))[: -self.config.checkpoints_total_limit]:
-                shutil.rmtree(old)
+        is_main, checkpoints = self.accelerator.is_main_process, self.checkpoints
+        try:
+            if is_main:
+                checkpoints.discard_unfinished()
+            self.accelerator.wait_for_everyone()
+            self.accelerator.save_state(checkpoints.unfinished)
+            self.accelerator.wait_for_everyone()
+            if is_main:
+                checkpoints.add(self.progress.step)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if is_main:
+                checkpoints.discard_unfinished()
+            whole = [path.name for path in checkpoints.all()]
+            kept = f"{whole[-1]} is whole: make room and go on from it" if whole else "make room and start again"
+            raise SDPGANError(
+                f"The checkpoint of step {self.progress.step} cannot be written to {checkpoints.folder} "
+                f"({_sentence(error)}); {kept}."
+            ) from error
         self.accelerator.wait_for_everyone()
 
     def resume(self, which: str) -> None:
-        folder = self.output / "checkpoints"
-        if which == "latest":
-            found = sorted(folder.glob("step_*"))
-            if not found:
-                raise SDPGANError(f"{folder} holds no checkpoint to resume from; leave --resume_from_checkpoint out.")
-            target = found[-1]
-        else:
-            target = Path(which)
-            if not target.is_dir():
-                raise SDPGANError(f"{target} is not a checkpoint folder; name one of {folder}, or 'latest'.")
-        self.accelerator.load_state(target)
+        chosen = [which]
+        if self.accelerator.is_main_process:
+            warn = lambda text: print(f"warning: {text}", file=sys.stderr)  # noqa: E731
+            path = self.checkpoints.newest_whole(warn) if which == "latest" else Path(which)
+            if which != "latest" and (reason := fault(path)):
+                raise SDPGANError(f"{path} is damaged ({reason}); take another, or 'latest'.")
+            chosen = [str(path)]
+        target = Path(broadcast_object_list(chosen)[0])
+        try:
+            self.accelerator.load_state(target)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise SDPGANError(
+                f"{target} does not fit these settings ({_sentence(error)}); resume with the ones it was trained with."
+            ) from error
         self.accelerator.print(f"resumed {target.name}")
 
     def write_result(self) -> None:
-        """The style as it is now, loadable, with how it was trained in training.json."""
+        """The style as it is now, loadable, with how it was trained in training.json and in the card."""
         if not self.accelerator.is_main_process:
             return
         facts = {
-            "command": ["accelerate", "launch", *_without_folders(self.arguments)],
+            "command": _command(self.arguments, self.accelerator),
             "steps": self.progress.step,
             "initialization_steps": min(self.progress.step, self.schedule.initialization_steps),
             "photos": len(self.data.photos),
@@ -356,39 +569,102 @@ class Trainer:
             "processes": self.accelerator.num_processes,
             "mixed_precision": self.accelerator.mixed_precision,
             "torch": torch.__version__,
+            "numbers": self.means,
+            "validation": self.figures | {"photos": len(self.validation.photos)} if self.figures else {},
             "config": dataclasses.asdict(self.config),
         }
-        self.shipped_model().save_pretrained(self.output, model_card_kwargs=card_keywords(facts))
+        keywords, sheet = card_keywords(facts), self.output / "sample_sheet.jpg"
+        if self.arguments.no_sample_sheet_in_card:
+            sheet.unlink(missing_ok=True)
+        else:
+            _write_image(sheet, self.sample_sheet())
+            rows = "photos, results, saliency maps" if self.config.saliency_network else "photos, results"
+            keywords["gallery"] = f"![{rows}]({sheet.name})\n\nFrom top to bottom: {rows}."
+        self.shipped_model().save_pretrained(
+            self.output, repo_id=self.arguments.push_to_hub, model_card_kwargs=keywords
+        )
         write_facts(self.output, facts)
+
+    def push(self) -> bool:
+        """The result to the Hub; a push that fails is told of and never ends a training."""
+        if not self.accelerator.is_main_process:
+            return True
+        try:
+            message = f"Step {self.progress.step}"
+            url = publish.push(self.output, self.arguments.push_to_hub, message, self.arguments.hub_private or None)
+        except SDPGANError as error:
+            print(f"train.py: {error}", file=sys.stderr)
+            return False
+        print(f"pushed {url}")
+        return True
 
 
 def _tracked(config: TrainingConfig) -> dict[str, str | int | float | bool]:
     return {key: str(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(config).items()}
 
 
-def _without_folders(arguments: argparse.Namespace) -> list[str]:
-    """The command that repeats this run, without the paths and the limits of one machine."""
-    command = ["training/train.py", "--photos", "PHOTOS", "--paintings", "PAINTINGS", "--output", "STYLE"]
+def _command(arguments: argparse.Namespace, accelerator: Accelerator) -> list[str]:
+    """The command that repeats this run, with placeholders for the paths of one machine."""
+    command = ["accelerate", "launch", "--num_processes", str(accelerator.num_processes)]
+    command += ["--mixed_precision", accelerator.mixed_precision, "training/train.py"]
     if arguments.config is not None:
         command += ["--config", f"training/configs/{arguments.config.name}"]
-    for key in ("masks", "vgg_weights"):
+    for key in ("photos", "paintings", "output", "masks", "sample_photos", "val_photos", "val_paintings"):
         if getattr(arguments, key) is not None:
-            command += [f"--{key}", "MASKS" if key == "masks" else arguments.vgg_weights.name]
+            command += [f"--{key}", key.upper()]
+    if arguments.vgg_weights is not None:
+        command += ["--vgg_weights", arguments.vgg_weights.name]
+    if arguments.max_steps is not None:
+        command += ["--max_steps", str(arguments.max_steps)]
     for key, value in given_arguments(arguments).items():
         command += [f"--{key}", *(value if isinstance(value, list) else [value])]
     return command
 
 
-def main(argv: list[str] | None = None) -> int:
-    arguments = parse_arguments(argv)
+def _write_image(path: Path, image: np.ndarray) -> None:
     try:
-        config = read_config(arguments.config, given_arguments(arguments))
-        Trainer(arguments, config).train()
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SDPGANError(f"{path.parent} cannot be made a folder: {error.strerror}.") from error
+    write_whole(path, cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
+
+
+def _sentence(error: Exception) -> str:
+    """An exception's message; of one that a data loader's worker passes on with its traceback, the last line."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if not lines[0].startswith("Caught "):
+        return lines[0] if not isinstance(error, SDPGANError) else "\n".join(lines)
+    return lines[-1].partition(": ")[2] or lines[-1]
+
+
+def _tell_of_thread(failure: threading.ExceptHookArgs) -> None:
+    """TensorBoard writes in a thread of its own: logs that cannot be written are one sentence and end nothing."""
+    print(f"warning: the thread {failure.thread.name} ended: {failure.exc_value}", file=sys.stderr)
+
+
+def run(arguments: argparse.Namespace, config: TrainingConfig) -> int:
+    """Trains and returns the exit code; what a user can put right becomes one sentence on stderr."""
+    threading.excepthook = _tell_of_thread
+    try:
+        return Trainer(arguments, config).train()
+    except SDPGANError as error:
+        print(f"train.py: {_sentence(error)}", file=sys.stderr)
+    except OSError as error:
+        print(f"train.py: {error.filename or arguments.output}: {error.strerror or error}.", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("train.py: stopped before the first step; there is nothing to save.", file=sys.stderr)
+        return 130
+    return 2
+
+
+def main(argv: list[str] | None = None) -> int:
+    try:
+        arguments, config = read_command_line(argv)
     except SDPGANError as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
-    return 0
+    return run(arguments, config)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(*COMMAND_LINE))

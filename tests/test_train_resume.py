@@ -1,0 +1,221 @@
+"""A training that ends early goes on as if it had not: killed, interrupted, out of disk space, or badly copied."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from training_fixtures import scalars
+
+from sdpgan_hub import SDPGAN, SDPGANError
+
+try:
+    from training.checkpoints import CHECKSUMS, Checkpoints, fault
+except (ImportError, RuntimeError) as error:  # torchvision of another torch build raises RuntimeError
+    pytest.skip(f"the extra 'training' is not installed ({error})", allow_module_level=True)
+pytest.importorskip("accelerate")
+
+
+@pytest.fixture(scope="module")
+def whole(launcher, tmp_path_factory) -> Path:
+    """Nine steps in one go, four of them of initialisation; checkpoints after 3, 6 and 9, of which two are kept."""
+    output = tmp_path_factory.mktemp("whole") / "style"
+    launcher.run(output, max_steps=9, checkpointing_steps=3, checkpoints_total_limit=2)
+    return output
+
+
+def contents(checkpoint: Path) -> dict[str, object]:
+    """Every leaf of every file: networks, optimiser, moving average, random states; not the clock."""
+    found: dict[str, object] = {}
+
+    def collect(name: str, value: object) -> None:
+        if isinstance(value, dict):
+            for key, one in value.items():
+                collect(f"{name}/{key}", one)
+        elif isinstance(value, (list, tuple)):
+            for key, one in enumerate(value):
+                collect(f"{name}/{key}", one)
+        else:
+            found[name] = value.tolist() if isinstance(value, (torch.Tensor, np.ndarray)) else value
+
+    for path in sorted(checkpoint.iterdir()):
+        if path.suffix == ".safetensors":
+            collect(path.name, {"bytes": path.read_bytes()})
+        elif path.suffix in {".bin", ".pkl"}:
+            collect(path.name, torch.load(path, weights_only=False))
+    return {name: value for name, value in found.items() if not name.endswith("/seconds")}
+
+
+def keep_up_to(output: Path, step: int) -> None:
+    """A killed run may have got further before the signal."""
+    for path in (output / "checkpoints").glob("step_*"):
+        if int(path.name[5:]) > step:
+            shutil.rmtree(path)
+
+
+def kill(process) -> None:
+    os.killpg(process.process.pid, signal.SIGKILL)
+    process.process.join()
+
+
+def test_a_run_killed_twice_and_resumed_equals_one_that_was_not(launcher, whole, tmp_path):
+    style = tmp_path / "style"
+    settings = {"checkpointing_steps": 2, "checkpoints_total_limit": 100}
+    first = launcher.start(style, **settings)
+    first.wait_for(style / "checkpoints/step_00000002")  # of the four steps of initialisation
+    kill(first)
+    keep_up_to(style, 2)
+
+    second = launcher.start(style, **settings, resume_from_checkpoint="latest")
+    second.wait_for(style / "checkpoints/step_00000006")  # inside the second epoch of four steps
+    kill(second)
+    assert "resumed step_00000002" in second.text
+    keep_up_to(style, 6)
+    # the newest one is half-written, the one before it was copied without its last file
+    for name, broken in [("step_00000008", "optimizer.bin"), ("step_00000007", CHECKSUMS)]:
+        shutil.copytree(style / "checkpoints/step_00000006", style / "checkpoints" / name)
+        path = style / "checkpoints" / name / broken
+        if broken == CHECKSUMS:
+            path.unlink()
+        else:
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    text = launcher.run(style, **settings, resume_from_checkpoint="latest", max_steps=9)
+    assert "step_00000008 is damaged (optimizer.bin is not as it was written); taking the one before." in text
+    assert f"step_00000007 is damaged ({CHECKSUMS} is missing); taking the one before." in text
+    assert "resumed step_00000006" in text
+
+    expected, actual = (contents(output / "checkpoints/step_00000009") for output in (whole, style))
+    assert [name for name in expected if name not in actual or actual[name] != expected[name]] == []
+    assert actual.keys() == expected.keys()
+    random_states = {name.split("/")[1] for name in expected if name.startswith("random_states_0.pkl")}
+    assert {"random_state", "numpy_random_seed", "torch_manual_seed"} <= random_states
+    assert sum(name.endswith("exp_avg_sq") for name in expected) > 20
+
+    # the same data in the same order, the same losses, learning rate and w_con at every step
+    expected, actual = scalars(whole), scalars(style)
+    assert expected["loss/con"].keys() == set(range(1, 10)) and expected["loss/gan"].keys() == set(range(5, 10))
+    for name, values in expected.items():
+        assert actual[name] == values
+
+
+def test_only_the_newest_checkpoints_stay_and_each_is_whole(whole):
+    kept = sorted(path.name for path in (whole / "checkpoints").iterdir())
+    assert kept == ["step_00000006", "step_00000009"]
+    assert all(fault(whole / "checkpoints" / name) is None for name in kept)
+
+
+def test_what_comes_out_is_a_style_with_its_facts_its_card_and_its_sheets(whole, images):
+    model = SDPGAN.from_pretrained(whole)
+    photo = cv2.imread(str(images / "photos" / "0.png"))
+    assert model.stylize(photo).shape == photo.shape and model.stylize(photo).std() > 0
+    facts = json.loads((whole / "training.json").read_text())
+    assert (facts["steps"], facts["photos"], facts["paintings"], facts["config"]["base_channels"]) == (9, 8, 6, 4)
+    assert facts["numbers"]["loss/con"] == pytest.approx(scalars(whole)["loss/con"][9])
+    assert cv2.imread(str(whole / "samples/step_000009.png")).shape == (3 * 48, 8 * 48, 3)
+    card = (whole / "README.md").read_text()
+    assert "(sample_sheet.jpg)" in card and "accelerate launch --num_processes 1" in card
+
+
+def test_ctrl_c_and_sigterm_end_the_step_with_a_checkpoint_and_a_style(launcher, tmp_path):
+    # to the whole group of processes, the data loader's workers too, as a terminal or a batch system does
+    runs = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        output = tmp_path / number.name
+        runs[number] = launcher.start(
+            output, num_workers=1, checkpointing_steps=2, checkpoints_total_limit=1000, epochs=1000
+        )
+    for number, run in runs.items():
+        output = tmp_path / number.name
+        run.wait_for(output / "checkpoints/step_00000002")
+        os.killpg(run.process.pid, number)
+        assert run.wait() == 128 + number, run.text
+        newest = max((output / "checkpoints").iterdir())
+        step = int(newest.name[5:])
+        assert f"stopped by {number.name} after step {step};" in run.text
+        assert fault(newest) is None and "Traceback" not in run.text
+        assert json.loads((output / "training.json").read_text())["steps"] == step
+        SDPGAN.from_pretrained(output)
+
+
+@pytest.mark.parametrize("way", ["a limit on the size of files", "a full file system"])
+def test_a_full_disk_stops_with_one_sentence_and_the_last_checkpoint_stays(launcher, whole, tmp_path, way):
+    style = tmp_path / "disk" / "style"
+    if way == "a full file system":
+        style.parent.mkdir()
+        size = 3 * sum(path.stat().st_size for path in (whole / "checkpoints/step_00000009").iterdir())
+        if os.system(f"mount -t tmpfs -o size={size} tmpfs {style.parent} 2>/dev/null") != 0:
+            pytest.skip("this user may not mount a file system")
+    try:
+        shutil.copytree(whole / "checkpoints/step_00000006", style / "checkpoints/step_00000006")
+        largest = max(path.stat().st_size for path in (style / "checkpoints/step_00000006").iterdir())
+        limit = {"file_size_limit": largest - 1}
+        if way == "a full file system":
+            limit = {}
+            free = shutil.disk_usage(style).free
+            (style / "ballast").write_bytes(bytes(free - largest * 2 // 3))
+        run = launcher.start(style, max_steps=7, resume_from_checkpoint="latest", **limit)
+        assert run.wait() == 2, run.text
+        sentence = [line for line in run.text.splitlines() if line.startswith("train.py: ")]
+        assert len(sentence) == 1 and "cannot be written" in sentence[0] and "Traceback" not in run.text
+        if way != "a full file system":  # where not only the checkpoint has no room
+            assert "step 7" in sentence[0] and "step_00000006 is whole" in sentence[0]
+        assert [path.name for path in (style / "checkpoints").iterdir()] == ["step_00000006"]
+        assert fault(style / "checkpoints/step_00000006") is None
+    finally:
+        if way == "a full file system":
+            os.system(f"umount {style.parent}")
+
+
+def test_a_checkpoint_of_other_networks_is_refused_in_one_sentence(launcher, whole, tmp_path):
+    text = launcher.run(
+        tmp_path / "style", code=2, base_channels=8, resume_from_checkpoint=whole / "checkpoints/step_00000009"
+    )
+    assert "step_00000009 does not fit these settings" in text and "Traceback" not in text
+
+
+def test_max_minutes_ends_with_a_checkpoint_and_a_result(launcher, tmp_path):
+    launcher.run(tmp_path / "style", max_minutes=0)
+    assert [path.name for path in (tmp_path / "style/checkpoints").iterdir()] == ["step_00000001"]
+    assert SDPGAN.from_pretrained(tmp_path / "style").config["base_channels"] == 4
+
+
+def sealed(checkpoints: Checkpoints, step: int) -> Path:
+    checkpoints.unfinished.mkdir(parents=True)
+    (checkpoints.unfinished / "weights").write_bytes(bytes([step % 256]) * 100)
+    (checkpoints.unfinished / "state").write_bytes(b"state")
+    checkpoints.add(step)
+    return checkpoints.path(step)
+
+
+def test_a_checkpoint_is_whole_only_with_every_byte_of_every_file(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    for step, (break_it, named) in enumerate({
+        lambda path: path.write_bytes(path.read_bytes()[:-1]): "weights is not as it was written",
+        lambda path: path.write_bytes(b"\\x00" + path.read_bytes()[1:]): "weights is not as it was written",
+        lambda path: path.unlink(): "weights is missing",
+        lambda path: (path.parent / CHECKSUMS).unlink(): "checksums.json is missing",
+        lambda path: (path.parent / CHECKSUMS).write_text('{"wei'): "cannot be read",
+        lambda path: (path.parent / CHECKSUMS).write_text("[]"): "cannot be read",
+    }.items(), start=1):  # fmt: skip
+        path = sealed(checkpoints, step)
+        assert fault(path) is None
+        break_it(path / "weights")
+        assert named in fault(path)
+    with pytest.raises(SDPGANError, match="no whole checkpoint"):
+        checkpoints.newest_whole(lambda text: None)
+
+
+def test_checkpoints_over_the_limit_go_the_oldest_first_whatever_their_number_of_digits(tmp_path):
+    checkpoints = Checkpoints(tmp_path, limit=2)
+    for step in (999, 1000, 10000, 5):
+        sealed(checkpoints, step)
+        assert not checkpoints.unfinished.exists()
+    assert [path.name for path in checkpoints.all()] == ["step_00001000", "step_00010000"]

@@ -1,0 +1,178 @@
+"""What tests of training share: tiny images, VGG-19 with random weights, and train.py in processes of their own.
+
+A process is forked from one that has imported train.py and has done nothing else, so it starts at once; it is a process
+all the same, with its own signals, environment and exit code.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = {
+    "base_channels": 4, "residual_blocks": 1, "discriminator_channels": 4, "image_size": 48, "crop_size": 32,
+    "batch_size": 2, "num_workers": 0, "initialization_epochs": 1, "epochs": 3, "sample_steps": 1000,
+    "checkpointing_steps": 1000, "logging_steps": 1, "use_ema": "true",
+}  # fmt: skip
+"""Four steps an epoch with the eight photos below: steps 0 to 3 are the initialisation phase, 4 to 15 adversarial."""
+
+if importlib.util.find_spec("timm") is not None:
+    _SPAWN = multiprocessing.get_context("forkserver")
+    _SPAWN.set_forkserver_preload(["training.train", "tensorboard", "torch.utils.tensorboard"])
+
+
+@pytest.fixture(scope="session")
+def vgg_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of VGG-19's layers up to conv4_4 with random weights; what is tested with it does not depend on them."""
+    import timm
+    from safetensors.torch import save_file
+
+    from training.perceptual import CONV4_4
+
+    path = tmp_path_factory.mktemp("vgg") / "vgg19.safetensors"
+    with torch.device("meta"):
+        layers = timm.create_model("vgg19").features[: CONV4_4 + 1]
+    random = torch.Generator().manual_seed(0)
+    state = {}
+    for name, value in layers.state_dict().items():
+        scale = (2 / (value.shape[1] * 9)) ** 0.5 if value.ndim == 4 else 0.0
+        state[f"features.{name}"] = (torch.randn(value.shape, generator=random) * scale).half()
+    save_file(state, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """photos/ (eight, of discs), paintings/ (six, of stripes) and cache/, what prepare.py makes of them."""
+    from training.prepare import prepare
+
+    folder, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for number in range(8):
+        photo = np.full((60, 72, 3), random.integers(256, size=3), np.uint8)
+        cv2.circle(photo, (36, 30), 14, random.integers(256, size=3).tolist(), -1)
+        _write(folder / "photos" / f"{number}.png", photo)
+    for number in range(6):
+        stripes = (np.sin(np.arange(64) * (number + 1) / 3)[:, None, None] * 100 + 128) * np.ones((64, 64, 3))
+        _write(folder / "paintings" / f"{number}.png", stripes.astype(np.uint8))
+    prepare(folder / "photos", folder / "paintings", folder / "cache", progress=False, workers=1)
+    return folder
+
+
+def _write(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(exist_ok=True)
+    cv2.imwrite(str(path), image)
+
+
+@dataclass
+class Process:
+    """train.py under way."""
+
+    process: multiprocessing.Process
+    log: Path
+
+    def wait(self, timeout: float = 60) -> int:
+        self.process.join(timeout)
+        if self.process.is_alive():
+            self.process.kill()
+            raise AssertionError(f"not done after {timeout} s: {self.text}")
+        return self.process.exitcode
+
+    def wait_for(self, path: Path, timeout: float = 120) -> None:
+        """Until `path` is there or the process has ended."""
+        deadline = time.monotonic() + timeout
+        while not path.exists() and self.process.is_alive():
+            assert time.monotonic() < deadline, self.text
+            time.sleep(0.01)
+        assert path.exists(), self.text
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text()
+
+
+class Launcher:
+    """Starts train.py on the tiny images."""
+
+    def __init__(self, images: Path, vgg_weights: Path, folder: Path):
+        self.images, self.vgg_weights, self.folder = images, vgg_weights, folder
+        self.processes: list[Process] = []
+
+    def arguments(self, output: Path, /, *flags: str, **settings: object) -> list[str]:
+        """The command line: `flags` as they are, `settings` over those of `TINY`."""
+        given = {"photos": self.images / "photos", "paintings": self.images / "paintings", "output": output,
+                 "cache": self.images / "cache", "vgg_weights": self.vgg_weights, **TINY, **settings}  # fmt: skip
+        return [*(part for key, value in given.items() for part in (f"--{key}", str(value))), "--cpu", *flags]
+
+    def start(
+        self,
+        output: Path,
+        *flags: str,
+        environment: dict[str, str] | None = None,
+        file_size_limit: int | None = None,
+        **settings: object,
+    ) -> Process:
+        """environment: on top of this one's. file_size_limit: no file that it writes can have more bytes."""
+        log = self.folder / f"log_{len(self.processes)}.txt"
+        arguments = self.arguments(output, *flags, **settings)
+        process = _SPAWN.Process(target=_train, args=(arguments, log, environment or {}, file_size_limit))
+        process.start()
+        self.processes.append(Process(process, log))
+        return self.processes[-1]
+
+    def run(self, output: Path, *flags: str, code: int = 0, timeout: float = 60, **settings: object) -> str:
+        """Starts, waits, checks the exit code, and gives what was printed."""
+        process = self.start(output, *flags, **settings)
+        assert process.wait(timeout) == code, process.text
+        return process.text
+
+
+@pytest.fixture(scope="session")
+def launcher(images: Path, vgg_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+    one = Launcher(images, vgg_weights, tmp_path_factory.mktemp("logs"))
+    yield one
+    for left in one.processes:  # by a test that failed
+        if left.process.is_alive():
+            os.killpg(left.process.pid, signal.SIGKILL)
+
+
+def _train(arguments: list[str], log: Path, environment: dict[str, str], file_size_limit: int | None) -> None:
+    """The whole of a forked process."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", 1), os.fdopen(2, "w", 1)
+    os.environ.update({"ACCELERATE_USE_CPU": "true", **environment})
+    os.setsid()
+    if file_size_limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size_limit, file_size_limit))
+    torch.set_num_threads(1)
+
+    from training.train import main
+
+    sys.exit(main(arguments))
+
+
+def scalars(output: Path) -> dict[str, dict[int, float]]:
+    """What a run has logged: name -> step -> value."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found: dict[str, dict[int, float]] = {}
+    for folder in sorted({path.parent for path in output.glob("logs/**/events*")}):
+        events = EventAccumulator(str(folder)).Reload()
+        for name in events.Tags()["scalars"]:
+            found.setdefault(name, {}).update({event.step: event.value for event in events.Scalars(name)})
+    return found

@@ -1,0 +1,90 @@
+"""The command line of train.py, read and checked without torch: a wrong one is answered in a second."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sdpgan_hub.errors import SDPGANError
+
+from .checkpoints import Checkpoints
+from .config import TrainingConfig, add_arguments, given_arguments, read_config
+from .sources import Streamed, image_files, open_source
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    description = "Trains a style: photos and paintings in, a model folder out."
+    parser = argparse.ArgumentParser(prog="train.py", description=description)
+    parser.add_argument("--config", type=Path, help="YAML file of settings (training/configs/*.yaml)")
+    source = "folder, list (.txt), WebDataset shards (.tar) or Hub data set (org/name:split/column)"
+    parser.add_argument("--photos", metavar="SOURCE", required=True, help=f"the source domain X: {source}")
+    parser.add_argument("--paintings", metavar="SOURCE", required=True, help="the target domain Y, likewise")
+    parser.add_argument("--output", type=Path, required=True, help="folder that becomes the style")
+    parser.add_argument("--cache", type=Path, help="what prepare.py writes and reuses (default: OUTPUT/cache)")
+    parser.add_argument("--masks", type=Path, help="human-drawn masks to use as saliency references where there are")
+    parser.add_argument("--sample_photos", type=Path, help="photos of the sample sheets (default: of --photos)")
+    parser.add_argument("--val_photos", type=Path, help="photos to measure on (select_by), not among --photos")
+    parser.add_argument("--val_paintings", type=Path, help="paintings to measure on, not among --paintings")
+    parser.add_argument("--vgg_weights", type=Path, help="VGG-19 as a safetensors file (default: timm's download)")
+    parser.add_argument("--mixed_precision", choices=("no", "fp16", "bf16"), help="default: Accelerate's setting")
+    parser.add_argument("--cpu", action="store_true", help="train on the CPU though there is an accelerator")
+    parser.add_argument("--resume_from_checkpoint", metavar="latest|DIR", help="latest: the newest whole one")
+    parser.add_argument("--max_minutes", type=float, help="stop in time, with a checkpoint and a loadable result")
+    parser.add_argument("--max_steps", type=int, help="stop after this many steps in all, likewise")
+    parser.add_argument("--push_to_hub", metavar="ORG/NAME", help="push the result to the Hugging Face Hub at the end")
+    parser.add_argument("--hub_every", type=int, metavar="N", help="push every N steps too")
+    parser.add_argument("--hub_private", action="store_true", help="make the Hub repository a private one")
+    parser.add_argument(
+        "--no_sample_sheet_in_card",
+        action="store_true",
+        help="keep the sample photos and what became of them out of the model card",
+    )
+    add_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def read_command_line(argv: list[str] | None = None) -> tuple[argparse.Namespace, TrainingConfig]:
+    """The arguments and the settings of a training that can start, as far as names and folders tell.
+
+    Raises:
+        SDPGANError: one sentence on the first thing that is wrong.
+    """
+    arguments = parse_arguments(argv)
+    config = read_config(arguments.config, given_arguments(arguments))
+    for source in (open_source(arguments.photos), open_source(arguments.paintings)):
+        if not isinstance(source, Streamed):
+            source.files("")
+    for key in ("masks", "sample_photos", "val_photos", "val_paintings"):
+        if getattr(arguments, key) is not None:
+            image_files(getattr(arguments, key))
+    if arguments.vgg_weights is not None and not arguments.vgg_weights.is_file():
+        raise SDPGANError(f"{arguments.vgg_weights} is not a file; give VGG-19's weights as safetensors.")
+    if (arguments.val_photos is None) != (arguments.val_paintings is None):
+        raise SDPGANError("--val_photos and --val_paintings measure together; give both or none.")
+    if config.select_by and arguments.val_photos is None:
+        raise SDPGANError(f"select_by {config.select_by} needs --val_photos and --val_paintings.")
+    for key in ("max_minutes", "max_steps", "hub_every"):
+        value = getattr(arguments, key)
+        if value is not None and value < (0 if key == "max_minutes" else 1):
+            raise SDPGANError(f"--{key} is {value}; it must be at least {0 if key == 'max_minutes' else 1}.")
+    if arguments.push_to_hub is not None:
+        from .publish import check_repository
+
+        check_repository(arguments.push_to_hub)
+    elif arguments.hub_every is not None or arguments.hub_private:
+        raise SDPGANError("--hub_every and --hub_private need --push_to_hub ORG/NAME.")
+    try:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SDPGANError(f"{arguments.output} cannot be made a folder: {error.strerror}.") from error
+    _check_checkpoint(arguments.resume_from_checkpoint, Checkpoints(arguments.output / "checkpoints"))
+    return arguments, config
+
+
+def _check_checkpoint(which: str | None, checkpoints: Checkpoints) -> None:
+    if which == "latest" and not checkpoints.all():
+        raise SDPGANError(
+            f"{checkpoints.folder} holds no checkpoint to resume from; leave --resume_from_checkpoint out."
+        )
+    if which not in (None, "latest") and not Path(which).is_dir():
+        raise SDPGANError(f"{which} is not a checkpoint folder; name one of {checkpoints.folder}, or 'latest'.")

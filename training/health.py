@@ -1,0 +1,77 @@
+"""Whether a run is still a training: no number that is not finite, D not perfect, results that differ."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+
+WINDOW = 100
+SHARE = 0.9
+"""A collapse is this share of the last `WINDOW` steps: healthy runs have bad steps, collapsed ones good steps."""
+LEAST_DISCRIMINATOR_LOSS = 0.02
+"""The sum of D's terms in a run that goes well is 1.5 to 2.1 with "bce" (3 log 2 = 2.08 is guessing)."""
+LEAST_CONTRAST = 0.02
+"""Standard deviation in units of [-1, 1], 2.5 grey levels of 255: over the pixels of a result, and over the results of
+a batch at one pixel. Photos have 0.3 to 0.6."""
+
+
+class Health:
+    """Told every step's numbers, it says what went wrong, naming the term.
+
+    loss/gan, loss/con, loss/con_s, loss/sali     the terms of G and S (Eq. 1), unweighted
+    loss/discriminator                            what D minimises (Eq. 3)
+    gradient_norm/*                               of G and S, and of D
+    output/contrast, output/variety               standard deviations of G(x) over pixels, over the batch
+    """
+
+    def __init__(self, window: int = WINDOW):
+        self.window = window
+        self.recent: dict[str, deque[float]] = {}
+
+    def observe(self, numbers: Mapping[str, float], weights: Mapping[str, float]) -> tuple[str | None, str | None]:
+        """(why the run diverged, why it collapsed) as clauses; None for what did not happen.
+
+        numbers: one step's, by the names above, in the order in which they were computed.
+        weights: of the terms of G and S in Eq. 1, by their names, in this step.
+        """
+        infinite = [name for name, value in numbers.items() if not math.isfinite(value)]
+        if infinite:
+            return _diverged(infinite, numbers), None
+        for name, value in numbers.items():
+            self.recent.setdefault(name, deque(maxlen=self.window)).append(value)
+        return None, self._collapsed(numbers, weights)
+
+    def _collapsed(self, numbers: Mapping[str, float], weights: Mapping[str, float]) -> str | None:
+        if self._below("loss/discriminator", LEAST_DISCRIMINATOR_LOSS, numbers):
+            return (
+                f"D's loss was below {LEAST_DISCRIMINATOR_LOSS} in {self._span} (now "
+                f"{numbers['loss/discriminator']:.2g}), so the term gan ({numbers['loss/gan']:.3g}) no longer tells G "
+                "what a painting looks like"
+            )
+        for name, what in (("output/contrast", "one flat colour"), ("output/variety", "the same for every photo")):
+            if self._below(name, LEAST_CONTRAST, numbers):
+                terms = {term: weight * numbers[f"loss/{term}"] for term, weight in weights.items()}
+                largest = max(terms, key=terms.__getitem__)
+                return (
+                    f"G's results were {what} in {self._span} (standard deviation {numbers[name]:.2g} of "
+                    f"2), while the largest term of its loss was {largest} ({terms[largest]:.3g} of "
+                    f"{sum(terms.values()):.3g})"
+                )
+        return None
+
+    @property
+    def _span(self) -> str:
+        return f"{SHARE:.0%} of the last {self.window} steps"
+
+    def _below(self, name: str, least: float, numbers: Mapping[str, float]) -> bool:
+        values = self.recent.get(name, ())
+        return name in numbers and sum(value < least for value in values) >= SHARE * self.window
+
+
+def _diverged(infinite: list[str], numbers: Mapping[str, float]) -> str:
+    """Losses are computed before gradients: where a loss is not finite the gradients are only what follows of it."""
+    losses = [name for name in infinite if name.startswith("loss/")]
+    named = losses or infinite
+    described = " and ".join(f"{name.replace('/', ' ')} is {numbers[name]}" for name in named)
+    return described if losses else f"{described} though every loss is finite"
