@@ -79,6 +79,15 @@ def test_equation_9_steps_down_every_ten_epochs():
     assert objective.content_weight(0.25, 150, decay=1.0) == 0.25
 
 
+def test_the_texture_loss_is_the_relative_squared_distance_of_gram_matrices():
+    a, b = [logits(0, 2, 3, 3), logits(1, 2, 4, 4)], [logits(2, 3, 3), logits(3, 4, 4)]
+    each = [
+        ((x.numpy() - y.numpy()) ** 2).sum((1, 2)).mean() / (y.numpy() ** 2).sum() for x, y in zip(a, b, strict=True)
+    ]
+    assert objective.texture_loss(a, b).item() == pytest.approx(np.mean(each), rel=1e-9)
+    assert objective.texture_loss([one[None] for one in b], b).item() == 0
+
+
 def test_an_unknown_adversarial_loss_is_named():
     with pytest.raises(ValueError, match="hinge"):
         objective.generator_loss(torch.zeros(1), "hinge")

@@ -250,6 +250,18 @@ def test_an_ablation_leaves_out_its_terms_and_what_they_cost(
     assert joined == (1 if {"saliency_network", "feature_concatenation"} & settings.keys() else 2)
 
 
+def test_the_texture_term_is_weighed_in_and_its_gradient_reaches_the_generator(trainer):
+    plain, textured = trainer(w_con_s=0), trainer(w_con_s=0, w_texture=25)
+    numbers, gradients = [], []
+    for one in (plain, textured):
+        numbers.append(one.backward(batch_of(one)))
+        gradients.append(one.model.generator.output[0].weight.grad.clone())
+    assert numbers[1].keys() - numbers[0].keys() == {"loss/texture"} and numbers[1]["loss/texture"] > 0
+    assert numbers[1]["loss/con"] == pytest.approx(numbers[0]["loss/con"].item(), rel=1e-5)
+    assert not torch.allclose(*gradients, rtol=1e-3)
+    assert [len(one) for one in textured.painting_textures] == [64, 128, 256, 512]
+
+
 def test_a_style_without_a_saliency_network_loads_and_says_that_it_has_no_maps(launcher, images, tmp_path):
     launcher.run(tmp_path / "style", max_steps=5, saliency_network="false")
     model = SDPGAN.from_pretrained(tmp_path / "style")

@@ -122,6 +122,7 @@ def test_perceptual_features_are_conv4_4_before_its_relu(vgg_weights: Path):
     x = ((image + 1) / 2 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor(
         [0.229, 0.224, 0.225]
     ).view(3, 1, 1)
+    grams = []
     for name in [0, 2, "M", 5, 7, "M", 10, 12, 14, 16, "M", 19, 21, 23, 25]:
         if name == "M":
             x = torch.nn.functional.max_pool2d(x, 2)
@@ -130,7 +131,12 @@ def test_perceptual_features_are_conv4_4_before_its_relu(vgg_weights: Path):
                 x, state[f"features.{name}.weight"], state[f"features.{name}.bias"], padding=1
             )
             x = x if name == 25 else x.relu()
+            if name in (2, 7, 12, 19):  # the convolutions before relu1_2, relu2_2, relu3_2, relu4_1
+                grams.append(torch.einsum("ncyx,ndyx->ncd", x, x) / (x.shape[2] * x.shape[3]))
     torch.testing.assert_close(result, x, rtol=1e-4, atol=1e-4)
+    again, textures = features.with_textures(image)
+    torch.testing.assert_close(again, result)
+    torch.testing.assert_close(textures, grams, rtol=1e-4, atol=1e-4)
     assert result.shape == (1, 512, 4, 6) and result.min() < 0
     assert not any(parameter.requires_grad for parameter in features.parameters())
 

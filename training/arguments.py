@@ -21,6 +21,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--paintings", metavar="SOURCE", required=True, help="the target domain Y, likewise")
     parser.add_argument("--output", type=Path, required=True, help="folder that becomes the style")
     parser.add_argument("--cache", type=Path, help="what prepare.py writes and reuses (default: OUTPUT/cache)")
+    parser.add_argument(
+        "--max_images",
+        type=int,
+        metavar="N",
+        help="images of each data set or set of shards (default: as the cache was last told, or all)",
+    )
     parser.add_argument("--masks", type=Path, help="human-drawn masks to use as saliency references where there are")
     parser.add_argument("--sample_photos", type=Path, help="photos of the sample sheets (default: of --photos)")
     parser.add_argument("--val_photos", type=Path, help="photos to measure on (select_by), not among --photos")

@@ -46,6 +46,8 @@ class TrainingConfig:
     w_con_s: float = 1.5
     """0: S(G(x)) is not computed (Fig. 10)."""
     w_sali: float = 1.0
+    w_texture: float = 0.0
+    """Of a term beyond the paper, `objective.texture_loss`; 0: not computed (the paper)."""
     saliency_mask: bool = True
     """False: L_con without the mask of Eq. 4 (Fig. 9 (d)); without `saliency_network` too, what ref. [8] minimises."""
     edge_blurred: bool = True

@@ -83,10 +83,11 @@ def card_keywords(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _weights(config: dict[str, Any]) -> str:
+    texture = f", w_texture {config['w_texture']} (beyond the paper)" if config["w_texture"] else ""
     w_con = f"w_con {config['w_con']} (x {config['w_con_decay']} every {config['w_con_decay_epochs']} epochs)"
     if not config["saliency_network"]:
-        return w_con
-    return f"{w_con}, w_con_s {config['w_con_s']}, w_sali {config['w_sali']}"
+        return w_con + texture
+    return f"{w_con}, w_con_s {config['w_con_s']}, w_sali {config['w_sali']}{texture}"
 
 
 def _evaluation(figures: dict[str, float], selected_by: str) -> str:

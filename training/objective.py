@@ -83,6 +83,16 @@ def saliency_loss(saliency: Tensor, reference: Tensor) -> Tensor:
     return F.l1_loss(saliency.float(), reference * 2 - 1)
 
 
+def texture_loss(stylized: list[Tensor], paintings: list[Tensor]) -> Tensor:
+    """How far the textures of G(x) are from the paintings', beyond the paper: a style loss (Gatys et al., CVPR 2016).
+
+    Takes the Gram matrices of `PerceptualFeatures.with_textures`: those of a batch, N x C x C, and their means over the
+    paintings, C x C. || A - B ||_F^2 / || B ||_F^2, the mean over the batch and the layers.
+    """
+    terms = [((a - b) ** 2).sum((1, 2)).mean() / (b**2).sum() for a, b in zip(stylized, paintings, strict=True)]
+    return torch.stack(terms).mean()
+
+
 def content_weight(w_con: float, epoch: int, decay: float = 0.96, decay_epochs: int = 10) -> float:
     """w_con of Eq. 9 at an adversarial epoch, counted from 0: w_con * decay^floor(epoch / decay_epochs)."""
     return w_con * decay ** math.floor(epoch / decay_epochs)

@@ -71,9 +71,9 @@ def edge_blurred(image: np.ndarray) -> np.ndarray:
 
     image: uint8 H x W x 3, RGB. Returns a new array of the same shape and type, equal to `image` outside the dilated
     edges. The 5 x 5 sizes are CartoonGAN's (reference 8 of the paper), the Gaussian's sigma is OpenCV's rule, 1.1 px.
-    Canny takes the image as it is: 77 % of a 256-px Van Gogh is then near an edge, 61 % of a Monet, 45 % of a print. With
-    a smoothed image it would find outlines only and leave the brushwork sharp in what D learns to reject, and G then
-    paints none (training/NOTES.md).
+    Canny takes the image as it is: 77 % of a 256-px Van Gogh is then near an edge, 61 % of a Monet, 45 % of a print. In
+    a smoothed image it finds outlines only, and the brushwork stays sharp in what D learns to reject
+    (training/NOTES.md).
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise SDPGANError(f"edge_blurred takes a uint8 H x W x 3 image, not {image.dtype} {image.shape}.")

@@ -63,6 +63,7 @@ from training.facts import card_keywords, hardware, write_facts
 from training.health import Health
 from training.perceptual import PerceptualFeatures
 from training.selection import Validation
+from training.sources import fetch
 
 __all__ = ["Progress", "Schedule", "Trainer", "main", "parse_arguments"]
 
@@ -105,6 +106,8 @@ class Schedule:
             weights["sali"] = config.w_sali
         if self.adversarial(step):
             weights["gan"] = 1.0
+            if config.w_texture:
+                weights["texture"] = config.w_texture
             if config.saliency_network and config.w_con_s:
                 weights["con_s"] = config.w_con_s
         return weights
@@ -185,10 +188,14 @@ class Trainer:
         set_seed(config.seed)
         cache = arguments.cache or self.output / "cache"
         if self.accelerator.is_main_process:
+            for source in (arguments.photos, arguments.paintings):
+                fetch(source, cache, arguments.max_images)
             check = (arguments.photos, arguments.paintings, config.image_size, config.crop_size, cache)
             for warning in check_images(*check):
                 print(f"warning: {warning}", file=sys.stderr)
-            prepare.prepare(arguments.photos, arguments.paintings, cache, masks=arguments.masks)
+            prepare.prepare(
+                arguments.photos, arguments.paintings, cache, masks=arguments.masks, max_images=arguments.max_images
+            )
         self.accelerator.wait_for_everyone()
         self.data = UnpairedImages(
             arguments.photos, arguments.paintings, cache, config.image_size, config.crop_size, config.seed
@@ -227,8 +234,19 @@ class Trainer:
                 arguments.val_photos, arguments.val_paintings, self.vgg, config.image_size, config.crop_size,
                 config.batch_size,
             )  # fmt: skip
+        if config.w_texture:
+            self.painting_textures = self.mean_textures()
         if arguments.resume_from_checkpoint:
             self.resume(arguments.resume_from_checkpoint)
+
+    @torch.no_grad()
+    def mean_textures(self, crops: int = 300) -> list[Tensor]:
+        """The Gram matrices of the paintings, C x C each: means over the first `crops` random crops of the training."""
+        each = [
+            self.vgg.with_textures(self.data[number]["painting"][None].to(self.accelerator.device))[1]
+            for number in range(crops)
+        ]
+        return [torch.cat(layer).mean(0) for layer in zip(*each, strict=True)]
 
     def _accelerator(self) -> Accelerator:
         try:
@@ -373,7 +391,11 @@ class Trainer:
         with self.accelerator.autocast():
             with torch.no_grad():
                 photo_features = self.vgg(photo)
-            stylized_features = self.vgg(stylized)
+            if "texture" in weights:
+                stylized_features, textures = self.vgg.with_textures(stylized)
+                losses["texture"] = objective.texture_loss(textures, self.painting_textures)
+            else:
+                stylized_features = self.vgg(stylized)
             if "gan" in weights:
                 generated_logits = frozen(self.discriminator, stylized)
             if "con_s" in weights:
