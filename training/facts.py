@@ -42,7 +42,10 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 def card_keywords(facts: dict[str, Any]) -> dict[str, Any]:
-    """The keywords of `SDPGAN.save_pretrained(model_card_kwargs=...)` for a training's facts."""
+    """The keywords of `SDPGAN.save_pretrained(model_card_kwargs=...)` for a training's facts.
+
+    `facts["history"]`, Markdown, says what a training that was not one run of one command went through before.
+    """
     config = dataclasses.asdict(TrainingConfig()) | facts["config"]
     initialization = facts["initialization_steps"]
     parts = {
@@ -73,8 +76,9 @@ def card_keywords(facts: dict[str, Any]) -> dict[str, Any]:
     table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
     figures = facts.get("validation")
     command = shlex.join(facts["command"])
+    history = f"{facts['history']}\n\n" if facts.get("history") else ""
     keywords = {
-        "training": f"```sh\n{command}\n```\n\n{table}\n\nEvery setting is in `{FACTS_FILE}`.",
+        "training": f"{history}```sh\n{command}\n```\n\n{table}\n\nEvery setting is in `{FACTS_FILE}`.",
         "evaluation": _evaluation(figures, config["select_by"]) if figures else "",
         "title": config["title"],
         "training_data": config["training_data"],

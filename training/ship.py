@@ -30,19 +30,22 @@ from training.prepare import image_files, read_rgb  # noqa: E402
 def gallery(model: SDPGAN, photos: list[Path], width: int = 320, gap: int = 8, columns: int = 2) -> np.ndarray:
     """Photo, painting and saliency map side by side, `columns` such triples a row; uint8 H x W x 3.
 
-    Each is painted at its own size and scaled down to `width` px afterwards; all are cut to 4:3 about their middle.
+    Each photo is cut to 4:3 about its middle and scaled to `width` px before it is painted.
     """
     height = width * 3 // 4
 
+    def cut(photo: np.ndarray) -> np.ndarray:
+        scale = max(width / photo.shape[1], height / photo.shape[0])
+        photo = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        top, left = (photo.shape[0] - height) // 4, (photo.shape[1] - width) // 2
+        return np.ascontiguousarray(photo[top : top + height, left : left + width])
+
     def cell(image: np.ndarray) -> np.ndarray:
-        scale = max(width / image.shape[1], height / image.shape[0])
-        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        top, left = (image.shape[0] - height) // 4, (image.shape[1] - width) // 2
-        return np.pad(image[top : top + height, left : left + width], ((0, gap), (0, gap), (0, 0)), constant_values=255)
+        return np.pad(image, ((0, gap), (0, gap), (0, 0)), constant_values=255)
 
     triples = []
     for path in photos:
-        photo = read_rgb(path)
+        photo = cut(read_rgb(path))
         painting, saliency = model.stylize(photo, return_saliency=True)
         triples.append(np.concatenate([cell(photo), cell(painting), cell(heat_map(saliency))], axis=1))
     triples += [np.full_like(triples[0], 255)] * (-len(triples) % columns)
@@ -59,7 +62,7 @@ def ship(run: Path, name: str, photos: Path, limits: str) -> Path:
     names = ", ".join(path.stem for path in paths)
     keywords = card_keywords(facts) | {
         "gallery": "![Photos, paintings, saliency maps](gallery.jpg)\n\n"
-        f"Left to right: photo, painting, saliency map ({names}; sources and terms in space/examples/README.md)."
+        f"Left to right: photo of 320 x 240 px, painting, saliency map ({names}; sources and terms in space/examples/README.md)."
     }
     if limits:
         keywords["limits"] = limits
