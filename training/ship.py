@@ -62,7 +62,8 @@ def ship(run: Path, name: str, photos: Path, limits: str) -> Path:
     names = ", ".join(path.stem for path in paths)
     keywords = card_keywords(facts) | {
         "gallery": "![Photos, paintings, saliency maps](gallery.jpg)\n\n"
-        f"Left to right: photo of 320 x 240 px, painting, saliency map ({names}; sources and terms in space/examples/README.md)."
+        f"Left to right: photo of 320 x 240 px, painting, saliency map ({names}; sources and "
+        "terms in space/examples/README.md)."
     }
     if limits:
         keywords["limits"] = limits
