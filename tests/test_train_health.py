@@ -85,20 +85,13 @@ def test_a_run_that_diverges_says_so_and_leaves_the_checkpoint_and_the_style(lau
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("settings", "named"),
-    [
-        ({"learning_rate": 1.0}, "G's results were the same for every photo in 90%"),
-        # D learns fast, and w_con keeps G at the photos
-        ({"learning_rate": 4e-3, "discriminator_channels": 32, "w_con": 1e5, "edge_blurred": "false"}, "D's loss was"),
-    ],
-    ids=["constant results", "D has won"],
-)
-def test_a_run_that_collapses_is_stopped_within_200_steps_of_its_last_sound_one(launcher, tmp_path, settings, named):
+def test_a_run_whose_discriminator_has_won_is_stopped_within_200_steps_of_its_last_sound_one(launcher, tmp_path):
+    # D learns fast, and w_con keeps G at the photos
+    settings = {"learning_rate": 4e-3, "discriminator_channels": 32, "w_con": 1e5, "edge_blurred": "false"}
     text = launcher.run(tmp_path / "style", code=2, timeout=500, initialization_epochs=0, epochs=1000, **settings)
     stopped = int(re.search(r"The run collapsed by step (\d+)", text)[1])
-    assert named in text
-    ill = scalars(tmp_path / "style")["output/variety" if "results" in named else "loss/discriminator"]
+    assert "D's loss was" in text
+    ill = scalars(tmp_path / "style")["loss/discriminator"]
     assert stopped - max(step for step, value in ill.items() if value > 0.2) <= 200
 
 
