@@ -19,6 +19,7 @@ private saliency network that no saliency loss ever trains; here the generator r
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import SDPGANError
@@ -45,13 +46,41 @@ def _down(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
     return nn.Sequential(_convolution(inputs, outputs, kernel, stride), _instance_norm(outputs), nn.ReLU(inplace=True))
 
 
+class ResizeConvolution(nn.Conv2d):
+    """Nearest-neighbour resizing by 2 and a k3 convolution with reflection padding, in 4/9 of the multiplications.
+
+    Of the 3 x 3 pixels that an output pixel sees, only 2 x 2 differ; which ones depends on whether its row and its
+    column are even. So one 2 x 2 convolution with sums of the weights computes the four kinds before resizing.
+    N x C x H x W to N x C' x 2H x 2W.
+    """
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs, 3, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = torch.stack([on_two for rows in _on_two(self.weight, 2) for on_two in _on_two(rows, 3)]).flatten(0, 1)
+        kinds = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), weight).unflatten(1, (2, 2, -1))
+        height, width = x.shape[-2:]
+        rows = [
+            torch.stack([kinds[:, a, b, :, a : a + height, b : b + width] for b in (0, 1)], dim=-1).flatten(-2)
+            for a in (0, 1)
+        ]
+        return torch.stack(rows, dim=-2).flatten(-3, -2)
+
+
+def _on_two(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """3 taps onto the 2 pixels that they meet in an image resized by 2, for even and for odd output pixels."""
+    first, middle, last = weight.unbind(dim)
+    return torch.stack([first, middle + last], dim), torch.stack([first + middle, last], dim)
+
+
 def _up(inputs: int, outputs: int, upsampling: str) -> nn.Sequential:
     """k3 s1/2: the paper's transposed convolution, or nearest-neighbour resizing and a convolution."""
     if upsampling == "transposed":
-        layers = [nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1, bias=False)]
+        layer = nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1, bias=False)
     else:
-        layers = [nn.Upsample(scale_factor=2, mode="nearest"), _convolution(inputs, outputs, 3)]
-    return nn.Sequential(*layers, _instance_norm(outputs), nn.ReLU(inplace=True))
+        layer = ResizeConvolution(inputs, outputs)
+    return nn.Sequential(layer, _instance_norm(outputs), nn.ReLU(inplace=True))
 
 
 def _output(inputs: int, outputs: int) -> nn.Sequential:

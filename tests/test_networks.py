@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from sdpgan_hub.errors import SDPGANError
-from sdpgan_hub.networks import MIN_SIZE, SIZE_MULTIPLE, Discriminator, Generator, SaliencyNetwork
+from sdpgan_hub.networks import MIN_SIZE, SIZE_MULTIPLE, Discriminator, Generator, ResizeConvolution, SaliencyNetwork
 
 
 def layers(network: nn.Module) -> list[str]:
@@ -86,6 +86,15 @@ def test_gradients_of_the_painting_reach_the_saliency_encoder_and_not_its_decode
     generator(image(), features).sum().backward()
     assert saliency_network.down1[0].weight.grad.abs().sum() > 0
     assert saliency_network.output[0].weight.grad is None
+
+
+def test_resize_convolution_is_nearest_resizing_and_a_reflection_padded_convolution():
+    layer = ResizeConvolution(3, 5).double()
+    for height, width in ((1, 1), (1, 4), (5, 3)):
+        x = torch.randn(2, 3, height, width, dtype=torch.float64)
+        resized = nn.functional.pad(nn.functional.interpolate(x, scale_factor=2.0), (1, 1, 1, 1), mode="reflect")
+        torch.testing.assert_close(layer(x), nn.functional.conv2d(resized, layer.weight))
+    assert layer.state_dict().keys() == {"weight"}
 
 
 def test_the_norm_is_instance_norm():

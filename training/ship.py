@@ -53,7 +53,7 @@ def gallery(model: SDPGAN, photos: list[Path], width: int = 320, gap: int = 8, c
     return np.concatenate(rows)[:-gap, :-gap]
 
 
-def ship(run: Path, name: str, photos: Path, limits: str) -> Path:
+def ship(run: Path, name: str, photos: Path, limits: str = "", evaluation: str = "") -> Path:
     """Writes the folder of the shipped style and returns it."""
     facts = read_facts(run)
     model = SDPGAN.from_pretrained(run)
@@ -65,8 +65,7 @@ def ship(run: Path, name: str, photos: Path, limits: str) -> Path:
         f"Left to right: photo of 320 x 240 px, painting, saliency map ({names}; sources and "
         "terms in space/examples/README.md)."
     }
-    if limits:
-        keywords["limits"] = limits
+    keywords |= {key: text for key, text in (("limits", limits), ("evaluation", evaluation)) if text}
     model.save_pretrained(folder, repo_id=name, model_card_kwargs=keywords)
     write_facts(folder, facts)
     sheet = cv2.cvtColor(gallery(model, paths), cv2.COLOR_RGB2BGR)
@@ -79,10 +78,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--run", type=Path, required=True, help="the output folder of train.py")
     parser.add_argument("--name", required=True, help="the style's name")
     parser.add_argument("--photos", type=Path, default=ROOT / "space" / "examples", help="photos of the gallery")
+    parser.add_argument("--evaluation", type=Path, help="the card's figures: what evaluate.py printed")
     parser.add_argument("--limits", default="", help="the card's paragraph on limits, in Markdown")
     arguments = parser.parse_args(argv)
     try:
-        print(ship(arguments.run, arguments.name, arguments.photos, arguments.limits))
+        evaluation = arguments.evaluation.read_text() if arguments.evaluation else ""
+        print(ship(arguments.run, arguments.name, arguments.photos, arguments.limits, evaluation))
     except SDPGANError as error:
         print(f"ship.py: {error}", file=sys.stderr)
         return 2
