@@ -38,6 +38,9 @@ class TrainingConfig:
     """Photos a step on each process."""
     num_workers: int = 2
 
+    human_masks: bool = True
+    """False: z of Eq. 7 is the saliency reference for every photo, though --masks names human-drawn masks."""
+
     # objective, Eq. 1
     adversarial_loss: str = "bce"
     w_con: float = 0.25

@@ -186,6 +186,7 @@ class Trainer:
         self.output: Path = arguments.output
         self.accelerator = self._accelerator()
         set_seed(config.seed)
+        self.masks: Path | None = arguments.masks if config.human_masks else None
         cache = arguments.cache or self.output / "cache"
         if self.accelerator.is_main_process:
             for source in (arguments.photos, arguments.paintings):
@@ -194,7 +195,7 @@ class Trainer:
             for warning in check_images(*check):
                 print(f"warning: {warning}", file=sys.stderr)
             prepare.prepare(
-                arguments.photos, arguments.paintings, cache, masks=arguments.masks, max_images=arguments.max_images
+                arguments.photos, arguments.paintings, cache, masks=self.masks, max_images=arguments.max_images
             )
         self.accelerator.wait_for_everyone()
         self.data = UnpairedImages(
@@ -585,7 +586,7 @@ class Trainer:
             "minutes": round(self.progress.seconds / 60, 1),
             "vgg_weights": self.vgg.source,
             "saliency_reference": "human masks where there are, else the mean of RBD and MB+"
-            if self.arguments.masks
+            if self.masks
             else "the mean of RBD and MB+",
             "hardware": hardware(self.accelerator.device),
             "processes": self.accelerator.num_processes,
