@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 
@@ -253,6 +254,17 @@ def test_the_texture_term_is_weighed_in_and_its_gradient_reaches_the_generator(t
     assert numbers[1]["loss/con"] == pytest.approx(numbers[0]["loss/con"].item(), rel=1e-5)
     assert not torch.allclose(*gradients, rtol=1e-3)
     assert [len(one) for one in textured.painting_textures] == [64, 128, 256, 512]
+
+
+def test_human_masks_switches_between_the_masks_and_the_references(trainer, images, tmp_path):
+    (tmp_path / "masks").mkdir()
+    cv2.imwrite(str(tmp_path / "masks/0.png"), np.full((60, 72), 255, np.uint8))
+    shutil.copytree(images / "cache", tmp_path / "cache")
+    everywhere = {}
+    for switch in ("true", "false"):
+        one = trainer(masks=tmp_path / "masks", cache=tmp_path / "cache", human_masks=switch)
+        everywhere[switch] = sum(bool((one.data[number]["reference"] == 1).all()) for number in range(8))
+    assert everywhere == {"true": 1, "false": 0}
 
 
 def test_a_style_without_a_saliency_network_loads_and_says_that_it_has_no_maps(launcher, images, tmp_path):
