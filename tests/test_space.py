@@ -210,14 +210,14 @@ def test_a_photo_painted_below_its_size_is_said_to_be_so(stylized):
     assert f"Painted at {MAX_SIDE} x 213 and enlarged: its longer side is above {MAX_SIDE}." in note
 
 
-def test_the_download_is_the_painting_of_the_model_at_the_size_of_the_photo(stylized, styles_folder, tmp_path):
+def test_the_download_is_the_painting_of_the_shipped_style_at_the_size_of_the_photo(stylized, tmp_path):
     with stylized.expect_download() as download:
         stylized.get_by_role("button", name="Download the painting").click()
     file = tmp_path / download.value.suggested_filename
     download.value.save_as(file)
 
-    assert file.name == "coffee-strokes.png"
-    painting = SDPGAN.from_pretrained(styles_folder / "strokes").stylize(COFFEE, max_size=MAX_SIDE)
+    assert file.name == "coffee-vangogh.png"
+    painting = SDPGAN.from_pretrained("vangogh").stylize(COFFEE, max_size=MAX_SIDE)
     assert difference(pixels(file), np.asarray(painting, np.int16)) < 0.5
 
 
