@@ -42,7 +42,7 @@ class SDPGAN(
     Args:
         base_channels: feature maps at full resolution; 64 in the paper.
         residual_blocks: of G; 8 in the paper.
-        upsampling: "transposed" (the paper) or "resize".
+        upsampling: "transposed" (the paper), "resize" or "bilinear".
         feature_concatenation: False leaves S's features out of G (an ablation).
         saliency_network: False leaves S out (an ablation, Fig. 9 (c)); such a model paints and has no saliency maps.
 

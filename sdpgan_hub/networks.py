@@ -28,7 +28,7 @@ SIZE_MULTIPLE = 4
 """Two convolutions of stride 2: sides that are not multiples of 4 would not come back the same."""
 MIN_SIZE = 16
 """Reflection padding of 3 px needs 4 px, at a quarter of the resolution."""
-UPSAMPLING = ("transposed", "resize")
+UPSAMPLING = ("transposed", "resize", "bilinear")
 
 SaliencyFeatures = tuple[Tensor, Tensor, Tensor]
 
@@ -37,9 +37,19 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, bias: 
     return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, padding_mode="reflect", bias=bias)
 
 
+class _InstanceNorm(nn.GroupNorm):
+    """Instance norm without parameters as groups of one channel: InstanceNorm2d copies channels_last tensors.
+
+    In float32 under autocast too: sums over an image are no place for bfloat16, whose backward pass is also three
+    times slower on a CPU.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.float()).to(x.dtype)
+
+
 def _instance_norm(channels: int) -> nn.GroupNorm:
-    """Instance norm without parameters as groups of one channel: InstanceNorm2d copies channels_last tensors."""
-    return nn.GroupNorm(channels, channels, affine=False)
+    return _InstanceNorm(channels, channels, affine=False)
 
 
 def _down(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
@@ -74,12 +84,32 @@ def _on_two(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     return torch.stack([first, middle + last], dim), torch.stack([first + middle, last], dim)
 
 
+class BilinearConvolution(nn.Conv2d):
+    """Bilinear resizing by 2 and a k3 convolution with replication padding, computed before resizing.
+
+    A resized row is 3/4 of the nearest row and 1/4 of the next, so the 3 rows that a tap row each see of it are 3 rows
+    of the input, with weights that depend on whether the output's row is even; columns likewise. So one 3 x 3
+    convolution with mixed weights computes the four kinds of output pixels, and no resized image is ever stored.
+    Neighbouring kinds see nearly the same: unlike after nearest-neighbour resizing, a grid of 2 px has to be learnt.
+    N x C x H x W to N x C' x 2H x 2W.
+    """
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs, 3, bias=False)
+        mixing = torch.tensor([[[3, 1, 0], [1, 3, 0], [0, 3, 1]], [[1, 3, 0], [0, 3, 1], [0, 1, 3]]]) / 4
+        self.register_buffer("mixing", mixing, persistent=False)  # kind, tap on the resized image, tap on the input
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = torch.einsum("oitu,atj,buk->oabijk", self.weight, self.mixing, self.mixing).flatten(0, 2)
+        return F.pixel_shuffle(F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), weight), 2)
+
+
 def _up(inputs: int, outputs: int, upsampling: str) -> nn.Sequential:
-    """k3 s1/2: the paper's transposed convolution, or nearest-neighbour resizing and a convolution."""
+    """k3 s1/2: the paper's transposed convolution, or resizing (nearest neighbour, or bilinear) and a convolution."""
     if upsampling == "transposed":
         layer = nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1, bias=False)
     else:
-        layer = ResizeConvolution(inputs, outputs)
+        layer = {"resize": ResizeConvolution, "bilinear": BilinearConvolution}[upsampling](inputs, outputs)
     return nn.Sequential(layer, _instance_norm(outputs), nn.ReLU(inplace=True))
 
 
@@ -109,7 +139,7 @@ class SaliencyNetwork(nn.Module):
 
     Args:
         base_channels: feature maps at full resolution; 64 in the paper.
-        upsampling: "transposed" (the paper) or "resize".
+        upsampling: "transposed" (the paper), "resize" or "bilinear".
     """
 
     def __init__(self, base_channels: int = 64, upsampling: str = "transposed"):
@@ -144,7 +174,7 @@ class Generator(nn.Module):
     Args:
         base_channels: feature maps at full resolution; 64 in the paper.
         residual_blocks: 8 in the paper.
-        upsampling: "transposed" (the paper) or "resize".
+        upsampling: "transposed" (the paper), "resize" or "bilinear".
         feature_concatenation: False leaves the saliency features out (the ablation of Fig. 11 (b)).
     """
 

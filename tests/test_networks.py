@@ -7,7 +7,16 @@ import torch
 from torch import nn
 
 from sdpgan_hub.errors import SDPGANError
-from sdpgan_hub.networks import MIN_SIZE, SIZE_MULTIPLE, Discriminator, Generator, ResizeConvolution, SaliencyNetwork
+from sdpgan_hub.networks import (
+    MIN_SIZE,
+    SIZE_MULTIPLE,
+    UPSAMPLING,
+    BilinearConvolution,
+    Discriminator,
+    Generator,
+    ResizeConvolution,
+    SaliencyNetwork,
+)
 
 
 def layers(network: nn.Module) -> list[str]:
@@ -48,7 +57,7 @@ def test_parameter_counts_follow_from_the_layers():
     assert parameters(Discriminator()) == 390_337
 
 
-@pytest.mark.parametrize("upsampling", ["transposed", "resize"])
+@pytest.mark.parametrize("upsampling", UPSAMPLING)
 def test_outputs_have_the_size_of_the_input_and_lie_in_minus_one_to_one(upsampling: str):
     saliency_network, generator = SaliencyNetwork(4, upsampling), Generator(4, 1, upsampling)
     saliency, features = saliency_network(image())
@@ -95,6 +104,41 @@ def test_resize_convolution_is_nearest_resizing_and_a_reflection_padded_convolut
         resized = nn.functional.pad(nn.functional.interpolate(x, scale_factor=2.0), (1, 1, 1, 1), mode="reflect")
         torch.testing.assert_close(layer(x), nn.functional.conv2d(resized, layer.weight))
     assert layer.state_dict().keys() == {"weight"}
+
+
+def test_bilinear_convolution_is_bilinear_resizing_and_a_replication_padded_convolution():
+    layer = BilinearConvolution(3, 5).double()
+    for height, width in ((1, 1), (1, 4), (5, 3)):
+        x = torch.randn(2, 3, height, width, dtype=torch.float64)
+        resized = nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+        padded = nn.functional.pad(resized, (1, 1, 1, 1), mode="replicate")
+        torch.testing.assert_close(layer(x), nn.functional.conv2d(padded, layer.weight))
+    assert layer.state_dict().keys() == {"weight"}
+
+
+@torch.no_grad()
+def test_a_bilinear_generator_paints_a_flat_image_flat_and_a_transposed_one_cannot():
+    # the grid that up-sampling leaves where the photo has nothing to paint; the border pads, so the inside counts
+    patterns = {}
+    for upsampling in UPSAMPLING:
+        torch.manual_seed(0)
+        generator = Generator(4, 1, upsampling, feature_concatenation=False)
+        for module in generator.modules():  # of a constant image instance norm leaves nothing: shift what it divides
+            if isinstance(module, nn.GroupNorm):
+                module.forward = lambda x: x + 0.1
+        inside = generator(torch.full((1, 3, 64, 64), 0.3))[..., 24:40, 24:40]
+        patterns[upsampling] = float(inside.std((2, 3)).max())
+    assert patterns["bilinear"] < 1e-6 and patterns["resize"] < 1e-6 < patterns["transposed"]
+
+
+@torch.no_grad()
+def test_the_norm_is_in_float32_under_autocast():
+    x = torch.randn(2, 5, 16, 16).bfloat16()
+    norm = next(m for m in SaliencyNetwork(5).modules() if isinstance(m, nn.GroupNorm))
+    with torch.autocast("cpu", torch.bfloat16):
+        normalized = norm(x)
+    assert normalized.dtype == torch.bfloat16
+    torch.testing.assert_close(normalized, nn.InstanceNorm2d(5)(x.float()).bfloat16(), rtol=0, atol=0)
 
 
 def test_the_norm_is_instance_norm():
