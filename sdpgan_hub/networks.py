@@ -96,12 +96,22 @@ class BilinearConvolution(nn.Conv2d):
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs, 3, bias=False)
-        mixing = torch.tensor([[[3, 1, 0], [1, 3, 0], [0, 3, 1]], [[1, 3, 0], [0, 3, 1], [0, 1, 3]]]) / 4
-        self.register_buffer("mixing", mixing, persistent=False)  # kind, tap on the resized image, tap on the input
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = torch.einsum("oitu,atj,buk->oabijk", self.weight, self.mixing, self.mixing).flatten(0, 2)
+        kinds = [on_three for rows in _on_three(self.weight, 2) for on_three in _on_three(rows, 3)]
+        weight = torch.stack(kinds, dim=1).flatten(0, 1)
         return F.pixel_shuffle(F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), weight), 2)
+
+
+def _on_three(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """3 taps onto the 3 pixels that they meet in an image resized bilinearly by 2, for even and for odd output pixels.
+
+    Around pixel x1 the resized rows are .. x0/4 + 3 x1/4, 3 x1/4 + x2/4 ..: the second and the third of those below.
+    """
+    first, middle, last = weight.unbind(dim)
+    even = torch.stack([3 * first + middle, first + 3 * (middle + last), last], dim) / 4
+    odd = torch.stack([first, 3 * (first + middle) + last, middle + 3 * last], dim) / 4
+    return even, odd
 
 
 def _up(inputs: int, outputs: int, upsampling: str) -> nn.Sequential:

@@ -268,11 +268,14 @@ def test_config_json_holds_the_arguments_and_the_marker(saved):
     }
 
 
-def test_every_argument_survives_the_round_trip(tmp_path):
-    options = {"base_channels": 5, "residual_blocks": 0, "upsampling": "resize", "feature_concatenation": False,
+@pytest.mark.parametrize("upsampling", ["resize", "bilinear"])
+def test_every_argument_survives_the_round_trip(tmp_path, upsampling):
+    options = {"base_channels": 5, "residual_blocks": 0, "upsampling": upsampling, "feature_concatenation": False,
                "saliency_network": False}  # fmt: skip
     SDPGAN(**options).save_pretrained(tmp_path)
-    assert SDPGAN.from_pretrained(tmp_path).config == options
+    model = SDPGAN.from_pretrained(tmp_path)
+    assert model.config == options
+    assert model.stylize(np.zeros((20, 20, 3), np.uint8)).shape == (20, 20, 3)
 
 
 def test_a_config_json_from_before_saliency_network_means_that_there_is_one(saved):
