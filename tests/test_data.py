@@ -142,6 +142,19 @@ def test_a_source_to_be_fetched_is_not_looked_into_before(paintings: Path, tmp_p
         UnpairedImages(tmp_path / "a.tar", paintings, tmp_path / "cache")
 
 
+def test_without_references_a_sample_is_the_same_but_for_its_reference(photos: Path, paintings: Path, tmp_path: Path):
+    cache = tmp_path / "cache"
+    prepare(photos, paintings, cache, references=False, workers=1, progress=False)
+    shutil.copytree(cache / "edge_blurred", cache / "saliency")  # photos and paintings have the same names and sizes
+    without, with_ = (UnpairedImages(photos, paintings, cache, 48, 32, 3, references) for references in (False, True))
+    assert without.photos == with_.photos
+    for number in (0, 19, 33):
+        expected = with_[number]
+        assert expected.pop("reference").shape == (1, 32, 32)
+        assert without[number].keys() == expected.keys() == {"photo", "painting", "edge_blurred"}
+        assert all(torch.equal(without[number][key], value) for key, value in expected.items())
+
+
 def test_images_without_a_result_in_the_cache_are_left_out(photos: Path, paintings: Path, tmp_path: Path):
     prepare(None, paintings, tmp_path / "cache", workers=1, progress=False)
     shutil.copytree(tmp_path / "cache" / "edge_blurred", tmp_path / "cache" / "saliency")

@@ -25,6 +25,7 @@ from training.prepare import (
     prepare,
     read_mask,
     read_rgb,
+    readable_path,
     saliency_path,
 )
 
@@ -324,6 +325,21 @@ def test_a_mask_replaces_the_reference_of_its_photo_and_the_manifest_says_so(pho
     assert manifest["files"] == {"a.png.png": "saliency reference", "nested/b.png.png": "human mask"}
     assert manifest["counts"] == {"saliency reference": 1, "human mask": 1}
     assert prepare(photos, None, cache, workers=1, progress=False).made == 1
+
+
+def test_without_references_each_photo_is_read_once_and_a_bad_one_is_named(photos: Path, tmp_path: Path, capsys):
+    whole, cache = (photos / "a.png").read_bytes(), tmp_path / "cache"
+    (photos / "broken.png").write_bytes(whole[: len(whole) // 2])  # its header, and half of its pixels
+    summary = prepare(photos, None, cache, references=False, workers=1, progress=False)
+    assert (summary.made, [Path(name).name for name in summary.failed]) == (2, ["broken.png"])
+    assert "skipped" in capsys.readouterr().err and not (cache / "saliency").exists()
+    for name, is_noted in (("a.png", True), ("nested/b.png", True), ("broken.png", False)):
+        assert readable_path(cache, photos, photos / name).exists() == is_noted
+    arguments = ["--photos", str(photos), "--cache", str(cache), "--workers", "1", "--quiet", "--no_references"]
+    assert main(arguments) == 1
+    assert "0 made, 2 already there, 1 skipped" in capsys.readouterr().out and not (cache / "saliency").exists()
+    assert main([*arguments, "--masks", str(photos)]) == 2
+    assert "are saliency references" in capsys.readouterr().err
 
 
 def test_the_digest_of_a_method_changes_with_its_code_and_not_with_its_docstrings(tmp_path: Path, monkeypatch):

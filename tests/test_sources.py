@@ -135,6 +135,17 @@ def test_training_reads_shards_that_are_deleted_once_they_are_prepared(shards: s
     assert (first.made, again.made, again.kept) == (6, 0, 6)
 
 
+def test_train_py_takes_a_list_and_shards(launcher, images: Path, tmp_path: Path):
+    pytest.importorskip("webdataset")
+    (tmp_path / "photos.txt").write_text("\n".join(map(str, sorted((images / "photos").iterdir()))))
+    shard(tmp_path / "paintings.tar", {path.name: path.read_bytes() for path in (images / "paintings").iterdir()})
+    sources = {"photos": tmp_path / "photos.txt", "paintings": tmp_path / "paintings.tar", "cache": tmp_path / "cache"}
+    settings = {"saliency_network": "false", "saliency_mask": "false"}  # no time for references
+    launcher.run(tmp_path / "style", max_steps=5, **settings, **sources)
+    facts = json.loads((tmp_path / "style/training.json").read_text())
+    assert (facts["steps"], facts["photos"], facts["paintings"]) == (5, 8, 6)
+
+
 def test_an_interrupted_fetch_goes_on_with_the_row_where_it_stopped(shards: str, tmp_path: Path, monkeypatch):
     store, seen = sources._store, []
 

@@ -80,6 +80,23 @@ def test_fp16_on_a_cpu_is_refused_in_one_sentence(launcher, tmp_path):
     assert "fp16 needs an accelerator" in text and "Traceback" not in text
 
 
+@pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED"])
+def test_sharding_is_refused_in_one_sentence(launcher, tmp_path, monkeypatch, capsys, kind):
+    # Accelerate takes these on only where there are several GPUs
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import DistributedType
+
+    from training.train import main
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    monkeypatch.setattr(Accelerator, "distributed_type", DistributedType(kind))
+    assert main(launcher.arguments(tmp_path / "style")) == 2
+    AcceleratorState._reset_state(reset_partial_state=True)
+    (sentence,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("train.py: ")]
+    assert f"{kind} shards large models" in sentence and "accelerate launch --multi_gpu" in sentence
+
+
 @pytest.mark.slow
 def test_a_signal_to_one_process_ends_all_of_them_after_the_same_step(launcher, tmp_path):
     pair = start_pair(launcher, tmp_path / "style", checkpointing_steps=2, checkpoints_total_limit=1000, epochs=1000)

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from training_fixtures import ROOT, scalars
 
 from sdpgan_hub import SDPGAN, SDPGANError
@@ -25,7 +25,7 @@ try:
 
     from training import objective
     from training.arguments import read_command_line
-    from training.checkpoints import fault
+    from training.checkpoints import Checkpoints, fault
     from training.health import WINDOW, Health
     from training.selection import kernel_distance
     from training.train import Trainer, main
@@ -83,6 +83,27 @@ def test_a_run_that_diverges_says_so_and_leaves_the_checkpoint_and_the_style(lau
     checkpoints = list((style / "checkpoints").iterdir())
     assert [path.name for path in checkpoints] == ["step_00000005"] and fault(checkpoints[0]) is None
     assert {name: (style / name).read_bytes() for name in before} == before
+    text = launcher.run(style, code=2, resume_from_checkpoint="latest", learning_rate="1e30")  # and nothing to save
+    assert "The run diverged at step 7: loss discriminator is nan and loss con is nan" in text
+
+
+def test_a_run_whose_results_are_one_flat_colour_is_stopped_within_200_steps(launcher, tmp_path):
+    style = tmp_path / "style"
+    launcher.run(style, max_steps=5)
+    # a bias far beyond where tanh has a gradient: G paints white, and no loss can bring it back
+    checkpoints, weights = Checkpoints(style / "checkpoints"), "model.safetensors"
+    shutil.copytree(checkpoints.path(5), checkpoints.unfinished)
+    state = load_file(checkpoints.unfinished / weights)
+    state["generator.output.0.bias"].fill_(50.0)
+    save_file(state, checkpoints.unfinished / weights, {"format": "pt"})
+    checkpoints.add(5)
+
+    text = launcher.run(style, code=2, timeout=300, resume_from_checkpoint="latest", epochs=1000)
+    sentence = next(line for line in text.splitlines() if line.startswith("train.py: "))
+    stopped = int(re.search(r"The run collapsed by step (\d+): G's results were one flat colour", sentence)[1])
+    assert 90 <= stopped - 5 <= 200 and re.search(r"the largest term of its loss was \w+ \(", sentence)
+    assert str(checkpoints.folder) in sentence and "Traceback" not in text
+    assert [path.name for path in checkpoints.all()] == ["step_00000005"]
 
 
 @pytest.mark.slow
@@ -202,6 +223,18 @@ def test_the_loss_scale_of_fp16_leaves_an_update_as_it_is_and_leaves_out_one_tha
     assert scaler.get_scale() < 3e38
 
 
+def test_batches_of_one_photo_are_compared_with_the_one_before(trainer):
+    one = trainer(batch_size=1)
+    variety, results = [], []
+    one.model.generator.register_forward_hook(lambda module, inputs, result: results.append(result.detach()))
+    for number in range(3):
+        batch = {key: value[None] for key, value in one.data[number].items()}
+        variety.append(one.backward(batch).get("output/variety"))
+    assert variety[0] is None and len(results) == 3
+    for number in (1, 2):
+        assert variety[number] == pytest.approx(torch.cat(results[number - 1 : number + 1]).std(0).mean().item())
+
+
 # ablations
 
 
@@ -265,6 +298,38 @@ def test_human_masks_switches_between_the_masks_and_the_references(trainer, imag
         one = trainer(masks=tmp_path / "masks", cache=tmp_path / "cache", human_masks=switch)
         everywhere[switch] = sum(bool((one.data[number]["reference"] == 1).all()) for number in range(8))
     assert everywhere == {"true": 1, "false": 0}
+
+
+def test_a_training_without_s_and_mask_makes_no_references_and_resumes_and_selects(launcher, images, tmp_path):
+    photos, cache = tmp_path / "photos", tmp_path / "cache"
+    shutil.copytree(images / "photos", photos)
+    whole = (photos / "0.png").read_bytes()
+    (photos / "half.png").write_bytes(whole[: len(whole) // 2])
+    settings = {"photos": photos, "cache": cache, "saliency_network": "false", "saliency_mask": "false",
+                "select_by": "kernel_distance", "select_steps": 2, "val_photos": images / "photos",
+                "val_paintings": images / "paintings", "masks": images / "photos"}  # fmt: skip
+    text = launcher.run(tmp_path / "once", max_steps=7, **settings)
+    assert not (cache / "saliency").exists() and (cache / "edge_blurred").is_dir()
+    assert f"skipped {photos / 'half.png'}" in text and "Traceback" not in text
+    facts = json.loads((tmp_path / "once/training.json").read_text())
+    assert facts["photos"] == 8 and facts["saliency_reference"] == "none"
+    launcher.run(tmp_path / "twice", max_steps=5, **settings)
+    launcher.run(tmp_path / "twice", max_steps=7, resume_from_checkpoint="latest", **settings)
+    once, twice = (tmp_path / name / "checkpoints/step_00000007/model.safetensors" for name in ("once", "twice"))
+    assert once.read_bytes() == twice.read_bytes()
+
+
+def test_a_reference_is_needed_as_soon_as_the_mask_or_s_is_on(trainer, images, tmp_path):
+    for number in range(8):  # human masks, which stand for references and take no time
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / "masks" / f"{number}.png"), np.eye(60, 72) * 255)
+    for network, mask in [("false", "false"), ("false", "true"), ("true", "false"), ("true", "true")]:
+        cache = tmp_path / f"cache_{network}_{mask}"
+        shutil.copytree(images / "cache/edge_blurred", cache / "edge_blurred")
+        one = trainer(saliency_network=network, saliency_mask=mask, cache=cache, masks=tmp_path / "masks")
+        needed = "true" in (network, mask)
+        assert ("reference" in one.data[0]) == needed == (cache / "saliency").is_dir()
+        assert len(one.data) == 8
 
 
 def test_a_style_without_a_saliency_network_loads_and_says_that_it_has_no_maps(launcher, images, tmp_path):

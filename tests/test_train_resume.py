@@ -219,3 +219,21 @@ def test_checkpoints_over_the_limit_go_the_oldest_first_whatever_their_number_of
         sealed(checkpoints, step)
         assert not checkpoints.unfinished.exists()
     assert [path.name for path in checkpoints.all()] == ["step_00001000", "step_00010000"]
+
+
+def test_a_training_starts_from_another_style(launcher, tmp_path):
+    before, after, frozen = tmp_path / "before", tmp_path / "after", {"max_steps": 1, "use_ema": "false"}
+    launcher.run(before, upsampling="resize", **frozen)
+    launcher.run(after, initial_style=before, upsampling="bilinear", learning_rate=0, **frozen)  # the same weights
+    start, end = SDPGAN.from_pretrained(before), SDPGAN.from_pretrained(after)
+    assert end.config == start.config | {"upsampling": "bilinear"}
+    for name, value in start.state_dict().items():
+        torch.testing.assert_close(end.state_dict()[name], value, rtol=0, atol=0)
+    facts, card = (after / "training.json").read_text(), (after / "README.md").read_text()
+    assert json.loads(facts)["initial_style"] == "INITIAL_STYLE" and str(tmp_path) not in facts + card
+    assert "--initial_style INITIAL_STYLE" in card and "G and S of the style INITIAL_STYLE, a new D" in card
+
+
+def test_a_style_of_another_width_is_no_start(whole, launcher, tmp_path):
+    said = launcher.run(tmp_path / "style", initial_style=whole, base_channels=8, code=2)
+    assert f"--initial_style {whole} has base_channels 4, the config 8" in said and "Traceback" not in said

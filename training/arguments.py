@@ -31,6 +31,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--sample_photos", type=Path, help="photos of the sample sheets (default: of --photos)")
     parser.add_argument("--val_photos", type=Path, help="photos to measure on (select_by), not among --photos")
     parser.add_argument("--val_paintings", type=Path, help="paintings to measure on, not among --paintings")
+    parser.add_argument(
+        "--initial_style",
+        metavar="NAME|FOLDER|HUB_ID",
+        help="start from the G and S of this style (default: from random weights); its networks must be the config's "
+        "(bilinear and resize up-sampling share their weights)",
+    )
     parser.add_argument("--vgg_weights", type=Path, help="VGG-19 as a safetensors file (default: timm's download)")
     parser.add_argument("--mixed_precision", choices=("no", "fp16", "bf16"), help="default: Accelerate's setting")
     parser.add_argument("--cpu", action="store_true", help="train on the CPU though there is an accelerator")

@@ -112,6 +112,11 @@ class TrainingConfig:
                 raise SDPGANError(f"{key} is {getattr(self, key)}; it must not be negative.")
 
     @property
+    def references(self) -> bool:
+        """Whether the photos' saliency references are needed: for L_sali of S, or as the mask of Eq. 4 without S."""
+        return self.saliency_network or self.saliency_mask
+
+    @property
     def network(self) -> dict[str, typing.Any]:
         """The arguments of `SDPGAN`."""
         keys = ("base_channels", "residual_blocks", "upsampling", "saliency_network")

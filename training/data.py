@@ -14,7 +14,7 @@ from torch.utils.data import Dataset, Sampler
 
 from sdpgan_hub.errors import SDPGANError
 
-from .prepare import edge_blurred_path, read_rgb, saliency_path
+from .prepare import edge_blurred_path, read_rgb, readable_path, saliency_path
 from .sources import Source, Streamed, open_source
 
 FEW_IMAGES = 20
@@ -102,6 +102,7 @@ class UnpairedImages(Dataset):
     and a painting drawn at random. Images are scaled so that the shorter side is `image_size`, cropped at random to
     `crop_size` and mirrored half of the time; y and c share their crop. photos, paintings: sources as in
     training/sources.py, prepared in `cache` by training/prepare.py; what has no result there is left out.
+    references: False for a training without S and mask; there is no z then, and nothing else changes.
 
     Gives float32 tensors: photo, painting, edge_blurred 3 x crop x crop in [-1, 1]; reference 1 x crop x crop in
     [0, 1].
@@ -115,12 +116,15 @@ class UnpairedImages(Dataset):
         image_size: int = 256,
         crop_size: int = 256,
         seed: int = 0,
+        references: bool = True,
     ):
         self.photos_source, self.paintings_source, self.cache = open_source(photos), open_source(paintings), Path(cache)
         if crop_size > image_size:
             raise SDPGANError(f"crop_size {crop_size} is larger than image_size {image_size}; lower it.")
-        self.image_size, self.crop_size, self.seed = image_size, crop_size, seed
-        self.photos = [path for path in self.photos_source.files(self.cache) if self._reference_path(path).exists()]
+        self.image_size, self.crop_size, self.seed, self.references = image_size, crop_size, seed, references
+        prepared = saliency_path if references else readable_path
+        files = self.photos_source.files(self.cache)
+        self.photos = [path for path in files if prepared(self.cache, self.photos_source, path).exists()]
         self.paintings = [path for path in self.paintings_source.files(self.cache) if self._blurred_path(path).exists()]
         for found, source in ((self.photos, photos), (self.paintings, paintings)):
             if not found:
@@ -136,21 +140,20 @@ class UnpairedImages(Dataset):
         path = self.photos[self._order(epoch)[position]]
         painting_path = self.paintings[random.integers(len(self.paintings))]
 
-        photo = read_rgb(path)
-        reference = _read_cached(self._reference_path(path), cv2.IMREAD_GRAYSCALE)
-        photo, reference = self._crop(random, photo, reference)
+        photo, *reference = self._crop(random, read_rgb(path), *self._reference(path))
         painting = read_rgb(painting_path)
         edge_blurred = _read_cached(self._blurred_path(painting_path), cv2.IMREAD_COLOR)
         painting, edge_blurred = self._crop(random, painting, edge_blurred)
-        return {
-            "photo": _signed(photo),
-            "reference": torch.from_numpy(reference).float().div(255)[None],
-            "painting": _signed(painting),
-            "edge_blurred": _signed(edge_blurred),
-        }
+        sample = {"photo": _signed(photo), "painting": _signed(painting), "edge_blurred": _signed(edge_blurred)}
+        if reference:
+            sample["reference"] = torch.from_numpy(reference[0]).float().div(255)[None]
+        return sample
 
-    def _reference_path(self, photo: Path) -> Path:
-        return saliency_path(self.cache, self.photos_source, photo)
+    def _reference(self, photo: Path) -> list[np.ndarray]:
+        """The photo's saliency reference, uint8 H x W, where there are any."""
+        if not self.references:
+            return []
+        return [_read_cached(saliency_path(self.cache, self.photos_source, photo), cv2.IMREAD_GRAYSCALE)]
 
     def _blurred_path(self, painting: Path) -> Path:
         return edge_blurred_path(self.cache, self.paintings_source, painting)

@@ -57,6 +57,7 @@ def card_keywords(facts: dict[str, Any]) -> dict[str, Any]:
     left_out = [part for key, part in parts.items() if not config[key]]
     rows = {
         "photos, paintings": f"{facts['photos']}, {facts['paintings']}",
+        "first weights": _first_weights(facts.get("initial_style")),
         "saliency reference (Eq. 7)": facts["saliency_reference"],
         "steps": f"{initialization} of initialisation (L_con, L_sali), {facts['steps'] - initialization} adversarial",
         "batch": f"{config['batch_size'] * config['gradient_accumulation_steps'] * facts['processes']} crops of "
@@ -84,6 +85,12 @@ def card_keywords(facts: dict[str, Any]) -> dict[str, Any]:
         "training_data": config["training_data"],
     }
     return {name: value for name, value in keywords.items() if value}
+
+
+def _first_weights(style: str | None) -> str:
+    if style is None:
+        return "random"
+    return f"G and S of the style {style}, a new D"
 
 
 def _weights(config: dict[str, Any]) -> str:

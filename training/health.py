@@ -22,7 +22,8 @@ class Health:
     loss/gan, loss/con, loss/con_s, loss/sali     the terms of G and S (Eq. 1), unweighted
     loss/discriminator                            what D minimises (Eq. 3)
     gradient_norm/*                               of G and S, and of D
-    output/contrast, output/variety               standard deviations of G(x) over pixels, over the batch
+    output/contrast, output/variety               standard deviations of G(x) over pixels, over the batch (where it is
+                                                  of one photo, over that result and the one before)
     """
 
     def __init__(self, window: int = WINDOW):

@@ -1,11 +1,13 @@
 """Once, before training: saliency references of the photos (Eq. 7) and edge-blurred paintings (Sec. III-B), cached.
 
     python training/prepare.py --photos SOURCE --paintings SOURCE --cache DIR [--masks DIR] [--max_images N]
+        [--no_references]
     python training/prepare.py frames FILM... --output DIR
 
     CACHE/saliency/<photo's path in its folder>.png           8-bit grey, the photo's height x width, 255 = salient
     CACHE/edge_blurred/<painting's path in its folder>.png    RGB, the painting's height x width
-    CACHE/{saliency,edge_blurred}/manifest.json               what each was made with; masks or references per photo
+    CACHE/readable/<photo's path in its folder>.png           1 x 1: the photo can be read (with --no_references)
+    CACHE/{saliency,edge_blurred,readable}/manifest.json      what each was made with; masks or references per photo
     CACHE/images/<source>/                                    images of sources that are streamed
 
 A SOURCE is a folder, a text file of paths, a data set of the Hub (org/name:split/column) or WebDataset shards
@@ -61,6 +63,7 @@ EDGE_BLUR_RECIPE = {
     "gaussian": GAUSSIAN_SIZE,
 }
 MASK_RECIPE = {"method": "human mask", "version": 1}
+READABLE_RECIPE = {"method": "read", "version": 1}
 RECIPE_KEY = "sdpgan_hub"
 LEFTOVER_SECONDS = 3600
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -100,6 +103,11 @@ def read_mask(path: str | Path, height: int, width: int) -> np.ndarray:
 def saliency_path(cache: str | Path, photos: str | Path | Source, photo: str | Path) -> Path:
     """Where the saliency reference of `photo`, an image of the source `photos`, lies in `cache`."""
     return _result_path(Path(cache), "saliency", photos, Path(photo))
+
+
+def readable_path(cache: str | Path, photos: str | Path | Source, photo: str | Path) -> Path:
+    """Where it is noted that `photo`, an image of the source `photos`, was read without making a reference of it."""
+    return _result_path(Path(cache), "readable", photos, Path(photo))
 
 
 def edge_blurred_path(cache: str | Path, paintings: str | Path | Source, painting: str | Path) -> Path:
@@ -152,6 +160,7 @@ def prepare(
     cache: str | Path,
     *,
     masks: str | Path | None = None,
+    references: bool = True,
     max_images: int | None = None,
     workers: int | None = None,
     progress: bool = True,
@@ -160,6 +169,8 @@ def prepare(
 
     photos, paintings: folders, searched recursively, or other sources; None leaves that half out. masks: a folder of
     binary masks, used in place of the saliency reference for each photo of the same relative path without suffix.
+    references: False makes no saliency references, as a training without S and mask needs none
+    (`TrainingConfig.references`); each photo is read all the same, so that bad ones are known before it starts.
     max_images: of a streamed source, see `training.sources.fetch`. workers: processes, all cores by default. A file
     that cannot be read is named in the summary and on stderr, and skipped. Raises SDPGANError for a source without
     images and for a cache that cannot be written.
@@ -175,6 +186,8 @@ def prepare(
     photo_source, painting_source = sources
     if masks is not None and photo_source is None:
         raise SDPGANError(f"The masks of {masks} need the photos they belong to.")
+    if masks is not None and not references:
+        raise SDPGANError(f"The masks of {masks} are saliency references; make them, or leave the masks out.")
     summary = Summary()
     for source in filter(None, sources):
         summary.failed |= fetch(source, cache, max_images, progress)
@@ -182,8 +195,10 @@ def prepare(
             summary.failed[str(path)] = "no such file"
             print(f"warning: skipped {path}: no such file", file=sys.stderr)
     batches = []
-    if photo_source is not None:
+    if photo_source is not None and references:
         batches.append(("saliency", "saliency references", _saliency_jobs(photo_source, cache, masks)))
+    elif photo_source is not None:
+        batches.append(("readable", "photos read", _reading_jobs(photo_source, cache)))
     if painting_source is not None:
         batches.append(("edge_blurred", "edge-blurred paintings", _edge_blur_jobs(painting_source, cache)))
     for name, description, jobs in batches:
@@ -208,6 +223,13 @@ def _saliency_jobs(photos: Source, cache: Path, masks: str | Path | None) -> lis
     return jobs
 
 
+def _reading_jobs(photos: Source, cache: Path) -> list[Job]:
+    return [
+        Job(path, readable_path(cache, photos, path), try_reading, _label(READABLE_RECIPE, path))
+        for path in photos.files(cache)
+    ]
+
+
 def _edge_blur_jobs(paintings: Source, cache: Path) -> list[Job]:
     return [
         Job(path, edge_blurred_path(cache, paintings, path), make_edge_blurred, _label(EDGE_BLUR_RECIPE, path))
@@ -223,6 +245,12 @@ def make_saliency(photo: Path, mask: Path | None) -> np.ndarray:
     from sdpgan_hub.saliency import reference
 
     return np.rint(reference(image) * 255).astype(np.uint8)
+
+
+def try_reading(photo: Path, mask: None = None) -> np.ndarray:
+    """Reads one file to its end, or raises; one white pixel, uint8 1 x 1."""
+    read_rgb(photo)
+    return np.full((1, 1), 255, np.uint8)
 
 
 def make_edge_blurred(painting: Path, mask: None = None) -> np.ndarray:
@@ -383,6 +411,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, metavar="DIR", required=True, help="where the results go")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="drawn binary masks, used where a photo has one")
     parser.add_argument(
+        "--no_references",
+        action="store_true",
+        help="read the photos and make nothing of them: for a training without S and mask (cartoongan.yaml)",
+    )
+    parser.add_argument(
         "--max_images",
         type=int,
         metavar="N",
@@ -399,6 +432,7 @@ def main(argv: list[str] | None = None) -> int:
             options.paintings,
             options.cache,
             masks=options.masks,
+            references=not options.no_references,
             max_images=options.max_images,
             workers=options.workers,
             progress=not options.quiet,

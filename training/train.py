@@ -4,7 +4,8 @@
     accelerate launch training/train.py --config training/configs/vangogh.yaml \\
         --photos DIR --paintings DIR --output DIR
 
-Saliency references and edge-blurred paintings are prepared first (training/prepare.py) unless they are cached already.
+Saliency references, where a term or the mask takes them, and edge-blurred paintings are prepared first
+(training/prepare.py) unless they are cached already.
 OUTPUT gets config.json, model.safetensors and README.md, which `SDPGAN.from_pretrained` and `sdpgan stylize --style`
 load; checkpoints/, which `--resume_from_checkpoint latest` continues from; samples/ with sheets of photos, results and
 saliency maps; and logs/ for TensorBoard. A step is one update of D and one of G and S. training/README.md has the rest:
@@ -186,7 +187,7 @@ class Trainer:
         self.output: Path = arguments.output
         self.accelerator = self._accelerator()
         set_seed(config.seed)
-        self.masks: Path | None = arguments.masks if config.human_masks else None
+        self.masks: Path | None = arguments.masks if config.human_masks and config.references else None
         cache = arguments.cache or self.output / "cache"
         if self.accelerator.is_main_process:
             for source in (arguments.photos, arguments.paintings):
@@ -195,12 +196,14 @@ class Trainer:
             for warning in check_images(*check):
                 print(f"warning: {warning}", file=sys.stderr)
             prepare.prepare(
-                arguments.photos, arguments.paintings, cache, masks=self.masks, max_images=arguments.max_images
-            )
+                arguments.photos, arguments.paintings, cache, masks=self.masks, references=config.references,
+                max_images=arguments.max_images,
+            )  # fmt: skip
         self.accelerator.wait_for_everyone()
         self.data = UnpairedImages(
-            arguments.photos, arguments.paintings, cache, config.image_size, config.crop_size, config.seed
-        )
+            arguments.photos, arguments.paintings, cache, config.image_size, config.crop_size, config.seed,
+            config.references,
+        )  # fmt: skip
         self.samples_per_step = config.batch_size * config.gradient_accumulation_steps * self.accelerator.num_processes
         self.schedule = Schedule(config, len(self.data) / self.samples_per_step)
         self.progress = Progress()
@@ -210,8 +213,12 @@ class Trainer:
         self.rows: list[dict[str, float]] = []
         self.means: dict[str, float] = {}
         self.figures: dict[str, float] = {}
+        self.alone = torch.empty(0)
+        """G(x) of the last batch that was a single photo."""
 
         self.model = SDPGAN(**config.network).train().to(memory_format=torch.channels_last)
+        if arguments.initial_style is not None and not arguments.resume_from_checkpoint:
+            self.start_from(arguments.initial_style)
         self.discriminator = Discriminator(config.discriminator_channels).to(memory_format=torch.channels_last)
         self.vgg = PerceptualFeatures(arguments.vgg_weights).to(
             self.accelerator.device, memory_format=torch.channels_last
@@ -239,6 +246,19 @@ class Trainer:
             self.painting_textures = self.mean_textures()
         if arguments.resume_from_checkpoint:
             self.resume(arguments.resume_from_checkpoint)
+
+    def start_from(self, name: str) -> None:
+        """G and S take the weights of another style; D, Adam's moments and the schedule start anew."""
+        style = SDPGAN.from_pretrained(name)
+        try:
+            self.model.load_state_dict(style.state_dict())
+        except RuntimeError as error:
+            here, there = self.config.network, style.config
+            differs = next(key for key in here if here[key] != there[key])
+            raise SDPGANError(
+                f"--initial_style {name} has {differs} {there[differs]}, the config {here[differs]}; "
+                "train with the style's setting, or start without it."
+            ) from error
 
     @torch.no_grad()
     def mean_textures(self, crops: int = 300) -> list[Tensor]:
@@ -416,6 +436,10 @@ class Trainer:
 
         results = stylized.detach().float()
         numbers["output/contrast"] = results.std((2, 3)).mean()
+        if len(results) == 1:  # nothing in the batch to differ from: the one before it
+            before, self.alone = self.alone, results
+            if before.shape == results.shape:
+                results = torch.cat([before, results])
         if len(results) > 1:
             numbers["output/variety"] = results.std(0).mean()
         return {f"loss/{name}": loss.detach() for name, loss in losses.items()} | numbers
@@ -584,10 +608,9 @@ class Trainer:
             "photos": len(self.data.photos),
             "paintings": len(self.data.paintings),
             "minutes": round(self.progress.seconds / 60, 1),
+            "initial_style": _public_style(self.arguments),
             "vgg_weights": self.vgg.source,
-            "saliency_reference": "human masks where there are, else the mean of RBD and MB+"
-            if self.masks
-            else "the mean of RBD and MB+",
+            "saliency_reference": self.saliency_reference(),
             "hardware": hardware(self.accelerator.device),
             "processes": self.accelerator.num_processes,
             "mixed_precision": self.accelerator.mixed_precision,
@@ -608,6 +631,12 @@ class Trainer:
         )
         write_facts(self.output, facts)
 
+    def saliency_reference(self) -> str:
+        """What z of Eq. 7 is, for the card."""
+        if not self.config.references:
+            return "none"
+        return "human masks where there are, else the mean of RBD and MB+" if self.masks else "the mean of RBD and MB+"
+
     def push(self) -> bool:
         """The result to the Hub; a push that fails is told of and never ends a training."""
         if not self.accelerator.is_main_process:
@@ -626,6 +655,12 @@ def _tracked(config: TrainingConfig) -> dict[str, str | int | float | bool]:
     return {key: str(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(config).items()}
 
 
+def _public_style(arguments: argparse.Namespace) -> str | None:
+    """--initial_style as it may be published: a name or a Hub id, but for a folder of this machine a placeholder."""
+    name = arguments.initial_style
+    return "INITIAL_STYLE" if name is not None and Path(name).is_dir() else name
+
+
 def _command(arguments: argparse.Namespace, accelerator: Accelerator) -> list[str]:
     """The command that repeats this run, with placeholders for the paths of one machine."""
     command = ["accelerate", "launch", "--num_processes", str(accelerator.num_processes)]
@@ -635,6 +670,8 @@ def _command(arguments: argparse.Namespace, accelerator: Accelerator) -> list[st
     for key in ("photos", "paintings", "output", "masks", "sample_photos", "val_photos", "val_paintings"):
         if getattr(arguments, key) is not None:
             command += [f"--{key}", key.upper()]
+    if arguments.initial_style is not None:
+        command += ["--initial_style", _public_style(arguments)]
     if arguments.vgg_weights is not None:
         command += ["--vgg_weights", arguments.vgg_weights.name]
     if arguments.max_steps is not None:
