@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from . import __version__
 from .errors import SDPGANError
+from .styles import DEFAULT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +45,6 @@ WITHOUT_ALPHA = ("JPEG", "BMP")
 METHODS = ("network", "reference", "rbd", "mbd")
 VIEWS = ("map", "heat", "overlay", "contour")
 STANDARD = "-"
-DEFAULT_STYLE = "vangogh"
 MIN_SIZE = 16
 
 
@@ -163,9 +163,9 @@ def _add_files(parser: argparse.ArgumentParser, default_output: str) -> None:
 def _add_style(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--style",
-        default=DEFAULT_STYLE,
+        default=DEFAULT,
         metavar="NAME",
-        help=f"a name of `sdpgan styles`, a folder, or a Hub model org/name (default: {DEFAULT_STYLE})",
+        help=f"a name of `sdpgan styles`, a folder, or a Hub model org/name (default: {DEFAULT})",
     )
     parser.add_argument("--revision", metavar="REV", help="branch, tag or commit of a Hub model")
     parser.add_argument("--local-files-only", action="store_true", help="do not ask the Hub; use what is cached")

@@ -11,6 +11,8 @@ from .errors import SDPGANError
 
 SHIPPED = Path(__file__).parent / "styles"
 """The styles of this package: one folder each, with config.json, model.safetensors and README.md."""
+DEFAULT = "vangogh"
+"""The shipped style that the command line and the Space start with."""
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"

@@ -368,7 +368,7 @@ def page() -> gr.Blocks:
                 gr.Examples(EXAMPLES, photo, label="Or one of these", elem_id="examples", cache_examples=False)
                 style = gr.Dropdown(
                     names,
-                    value=names[0] if names else None,
+                    value=styles.DEFAULT if styles.DEFAULT in names else next(iter(names), None),
                     label="Style",
                     info="From the list, or a Hugging Face id such as org/sdpgan-name",
                     allow_custom_value=True,
