@@ -79,13 +79,13 @@ def test_equation_9_steps_down_every_ten_epochs():
     assert objective.content_weight(0.25, 150, decay=1.0) == 0.25
 
 
-def test_the_texture_loss_is_the_relative_squared_distance_of_gram_matrices():
+def test_the_texture_loss_is_the_relative_squared_distance_of_the_batchs_gram_matrices():
     a, b = [logits(0, 2, 3, 3), logits(1, 2, 4, 4)], [logits(2, 3, 3), logits(3, 4, 4)]
-    each = [
-        ((x.numpy() - y.numpy()) ** 2).sum((1, 2)).mean() / (y.numpy() ** 2).sum() for x, y in zip(a, b, strict=True)
-    ]
+    pairs = [(x.numpy(), y.numpy()) for x, y in zip(a, b, strict=True)]
+    each = [((x.mean(0) - y) ** 2).sum() / (y**2).sum() for x, y in pairs]
     assert objective.texture_loss(a, b).item() == pytest.approx(np.mean(each), rel=1e-9)
-    assert objective.texture_loss([one[None] for one in b], b).item() == 0
+    calm_and_busy = [torch.stack([one * 0.5, one * 1.5]) for one in b]
+    assert objective.texture_loss(calm_and_busy, b).item() == pytest.approx(0, abs=1e-12)
 
 
 def test_an_unknown_adversarial_loss_is_named():

@@ -87,9 +87,10 @@ def texture_loss(stylized: list[Tensor], paintings: list[Tensor]) -> Tensor:
     """How far the textures of G(x) are from the paintings', beyond the paper: a style loss (Gatys et al., CVPR 2016).
 
     Takes the Gram matrices of `PerceptualFeatures.with_textures`: those of a batch, N x C x C, and their means over the
-    paintings, C x C. || A - B ||_F^2 / || B ||_F^2, the mean over the batch and the layers.
+    paintings, C x C. || A - B ||_F^2 / || B ||_F^2 with A the mean over the batch, and the mean over the layers: the
+    paintings' mean is asked of the batch and not of every image in it, so that a sky may be calmer than a tree.
     """
-    terms = [((a - b) ** 2).sum((1, 2)).mean() / (b**2).sum() for a, b in zip(stylized, paintings, strict=True)]
+    terms = [((a.mean(0) - b) ** 2).sum() / (b**2).sum() for a, b in zip(stylized, paintings, strict=True)]
     return torch.stack(terms).mean()
 
 

@@ -53,9 +53,9 @@ def gallery(model: SDPGAN, photos: list[Path], width: int = 320, gap: int = 8, c
     return np.concatenate(rows)[:-gap, :-gap]
 
 
-def ship(run: Path, name: str, photos: Path, limits: str = "", evaluation: str = "") -> Path:
+def ship(run: Path, name: str, photos: Path, limits: str = "", evaluation: str = "", history: str = "") -> Path:
     """Writes the folder of the shipped style and returns it."""
-    facts = read_facts(run)
+    facts = read_facts(run) | ({"history": history} if history else {})
     model = SDPGAN.from_pretrained(run)
     folder = SHIPPED / name
     paths = image_files(photos)
@@ -80,10 +80,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--photos", type=Path, default=ROOT / "space" / "examples", help="photos of the gallery")
     parser.add_argument("--evaluation", type=Path, help="the card's figures: what evaluate.py printed")
     parser.add_argument("--limits", default="", help="the card's paragraph on limits, in Markdown")
+    parser.add_argument("--history", default="", help="what went before the run, for the card's section on training")
     arguments = parser.parse_args(argv)
     try:
         evaluation = arguments.evaluation.read_text() if arguments.evaluation else ""
-        print(ship(arguments.run, arguments.name, arguments.photos, arguments.limits, evaluation))
+        print(ship(arguments.run, arguments.name, arguments.photos, arguments.limits, evaluation, arguments.history))
     except SDPGANError as error:
         print(f"ship.py: {error}", file=sys.stderr)
         return 2
