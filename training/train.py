@@ -301,6 +301,9 @@ class Trainer:
             "logs", config=_tracked(config), init_kwargs={"tensorboard": {"purge_step": progress.step + 1}}
         )
         stop = min(self.schedule.total_steps, self.arguments.max_steps or math.inf)
+        if progress.step >= stop:
+            text = f"Step {progress.step} is at or past the last one, {stop}: nothing to do; larger epochs go on from it."
+            self.accelerator.print(text)
         loader = self.accelerator.prepare(
             DataLoader(
                 self.data,
