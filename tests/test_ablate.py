@@ -70,7 +70,7 @@ def test_a_variant_replaces_the_base_and_set_replaces_both(tmp_path: Path):
 def test_wrong_variants_and_settings_are_one_sentence(tmp_path: Path):
     (tmp_path / "no_mask.yaml").write_text("saliency_mask: false\n")
     (tmp_path / "wrong.yaml").write_text("w_conn: 1\n")
-    with pytest.raises(SDPGANError, match="no variant 'no_such'; give a YAML file or one of full, .*cartoongan, .*no_mask"):
+    with pytest.raises(SDPGANError, match=r"no variant 'no_such'; give .* one of full, .*cartoongan, .*no_mask"):
         ablation.read_variants(["full", "no_such"], None)
     with pytest.raises(SDPGANError, match="Two variants are called no_mask"):
         ablation.read_variants(["no_mask", str(tmp_path / "no_mask.yaml")], None)
@@ -151,6 +151,16 @@ def test_the_sheet_has_a_pair_of_rows_a_photo_and_a_column_a_variant(tmp_path: P
     assert (cell(0, 1) == 0).all() and (cell(2, 1) == 120).all() and (cell(2, 2) == 120).all()
     assert cell(1, 1).std() > 0 and (cell(1, 2) == 255).all()
     assert (sheet[:top, side + gap : 2 * side] < 128).any()
+
+    # of a folder's photos instead: painted for the sheet
+    pictures.write(tmp_path / "folder" / "a.png", photo)
+    pictures.write(tmp_path / "folder" / "b.png", photo.swapaxes(0, 1))
+    sheet = ablation.sheet(variants, tmp_path, photos=2, folder=tmp_path / "folder", size=64)
+    for row, square in ((0, pictures.centre_square(photo)), (2, pictures.centre_square(photo).swapaxes(0, 1))):
+        assert np.array_equal(cell(row, 0), square)
+        for column, variant in enumerate(variants, 1):
+            painting = SDPGAN.from_pretrained(tmp_path / variant.name).stylize(square)
+            assert np.array_equal(cell(row, column), painting)
 
 
 @pytest.mark.slow

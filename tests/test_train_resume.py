@@ -96,7 +96,7 @@ def test_a_run_killed_twice_and_resumed_equals_one_that_was_not(launcher, whole,
     assert [name for name in expected if name not in actual or actual[name] != expected[name]] == []
     assert actual.keys() == expected.keys()
     again = launcher.run(style, **settings, resume_from_checkpoint="latest", max_steps=9)
-    assert "Step 9 is at or past the last one, 9: nothing to do; larger epochs go on from it." in again
+    assert "Step 9 is at or past the last, 9: nothing to do; larger epochs go on from it." in again
     assert contents(style / "checkpoints/step_00000009") == actual
     random_states = {name.split("/")[1] for name in expected if name.startswith("random_states_0.pkl")}
     assert {"random_state", "numpy_random_seed", "torch_manual_seed"} <= random_states

@@ -40,6 +40,7 @@ from training import pictures
 from training.config import TrainingConfig, read_config
 from training.evaluate import evaluate, headline
 from training.metrics import style
+from training.sources import image_files
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 TRAIN = Path(__file__).resolve().parent / "train.py"
@@ -187,22 +188,32 @@ def measure(variant: Variant, options: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def sheet(variants: list[Variant], output: Path, photos: int) -> np.ndarray:
+def sheet(
+    variants: list[Variant], output: Path, photos: int, folder: Path | None = None, size: int = 256
+) -> np.ndarray:
     """uint8 H x W x 3: a pair of rows for each of `photos` photos, the picture and the saliency map below it.
 
-    The first column is the photo and its saliency reference; then a column for each variant, its painting and its own
-    map of the photo, white where it has no saliency network. All are cut to their middle square.
+    The photos are spread over those that were measured, or over those in `folder`, resized to a shorter side of `size`
+    pixels. The first column is the photo and its saliency reference; then a column for each variant, its painting and
+    its own map of the photo, white where it has no saliency network. All are cut to their middle square, and those of
+    `folder` before they are painted, for their sides differ.
     """
-    folder = output / variants[0].name / "pictures" / "photos"
-    paths = sorted(folder.rglob("*.png"))
+    measured = output / variants[0].name / "pictures" / "photos"
+    paths = image_files(folder) if folder is not None else sorted(measured.rglob("*.png"))
     paths = [paths[round(place)] for place in np.linspace(0, len(paths) - 1, min(photos, len(paths)))]
-    originals = [pictures.read(path) for path in paths]
+    if folder is not None:
+        originals = [pictures.centre_square(pictures.read_scaled(path, size)) for path in paths]
+    else:
+        originals = [pictures.read(path) for path in paths]
     columns = [_column("photo", [(photo, heat_map(reference(photo))) for photo in originals])]
     for variant in variants:
         model = SDPGAN.from_pretrained(output / variant.name)
         cells = []
         for path, photo in zip(paths, originals, strict=True):
-            painting = pictures.read(output / variant.name / "pictures" / "outputs" / path.relative_to(folder))
+            if folder is not None:
+                painting = model.stylize(photo)
+            else:
+                painting = pictures.read(output / variant.name / "pictures" / "outputs" / path.relative_to(measured))
             if model.saliency_network is None:
                 saliency = np.full_like(photo, 255)
             else:
@@ -278,7 +289,8 @@ def ablate(options: argparse.Namespace) -> dict[str, str]:
     if not results:
         raise SDPGANError(f"No variant could be trained; {variants[0].name}: {failures[variants[0].name]}")
     measured = [variant for variant in variants if variant.name in results]
-    pictures.write(options.output / "sheet.png", sheet(measured, options.output, options.sheet_photos))
+    image = sheet(measured, options.output, options.sheet_photos, options.sample_photos, options.size)
+    pictures.write(options.output / "sheet.png", image)
     text = table(variants, results, failures, options)
     write_whole(options.output / "table.md", text.encode())
     rows = {
@@ -351,6 +363,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--mixed_precision", choices=("no", "fp16", "bf16"), help="as for train.py")
     parser.add_argument("--cpu", action="store_true", help="train and measure on the CPU")
     parser.add_argument("--launch", default="", metavar="ARGUMENTS", help="of `accelerate launch`, in one string")
+    parser.add_argument("--sample_photos", type=Path, metavar="DIR", help="of the sheet (default: of --val_photos)")
     parser.add_argument("--sheet_photos", type=int, default=6, help="rows of the sheet (default: %(default)s)")
     return parser.parse_args(argv)
 

@@ -302,7 +302,7 @@ class Trainer:
         )
         stop = min(self.schedule.total_steps, self.arguments.max_steps or math.inf)
         if progress.step >= stop:
-            text = f"Step {progress.step} is at or past the last one, {stop}: nothing to do; larger epochs go on from it."
+            text = f"Step {progress.step} is at or past the last, {stop}: nothing to do; larger epochs go on from it."
             self.accelerator.print(text)
         loader = self.accelerator.prepare(
             DataLoader(
