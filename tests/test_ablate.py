@@ -101,6 +101,9 @@ def test_wrong_options_are_one_sentence_before_any_training(command: list[str], 
         "--set=w_con": "KEY=VALUE",
         "--set=w_conn=1": "KEY=VALUE",
         "--base=nowhere.yaml": "nowhere.yaml",
+        "--val_photos=no_val": "no_val",
+        "--val_paintings=no_paintings": "no_paintings",
+        "--sample_photos=no_samples": "no_samples",
     }
     for extra, reason in reasons.items():
         assert ablation.main([*command, extra]) == 2

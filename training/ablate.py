@@ -276,6 +276,8 @@ def ablate(options: argparse.Namespace) -> dict[str, str]:
     variants = read_variants(options.variants, options.base, given, options.seed)
     if options.max_steps < 1:
         raise SDPGANError(f"--max_steps is {options.max_steps}; it must be at least 1.")
+    for folder in filter(None, (options.val_photos, options.val_paintings, options.sample_photos)):
+        image_files(folder)  # refused here, not after hours of training
     results: dict[str, dict[str, Any]] = {}
     failures: dict[str, str] = {}
     for number, variant in enumerate(variants, 1):
