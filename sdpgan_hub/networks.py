@@ -56,6 +56,29 @@ def _down(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
     return nn.Sequential(_convolution(inputs, outputs, kernel, stride), _instance_norm(outputs), nn.ReLU(inplace=True))
 
 
+class JoiningConvolution(nn.Conv2d):
+    """A convolution of two maps concatenated, N x C x H x W and N x C' x H x W, as the sum of one of each.
+
+    The concatenated map, the largest of the generator, is never stored.
+    """
+
+    def forward(self, x: Tensor, joined: Tensor) -> Tensor:
+        first, second = self.weight.split((x.shape[1], joined.shape[1]), dim=1)
+        return self._conv_forward(x, first, self.bias) + self._conv_forward(joined, second, None)
+
+
+class _JoiningDown(nn.Sequential):
+    """k3 s2 of two maps concatenated, instance norm, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int):
+        convolution = JoiningConvolution(inputs, outputs, 3, 2, 1, padding_mode="reflect", bias=False)
+        super().__init__(convolution, _instance_norm(outputs), nn.ReLU(inplace=True))
+
+    def forward(self, x: Tensor, joined: Tensor) -> Tensor:
+        convolution, norm, activation = self
+        return activation(norm(convolution(x, joined)))
+
+
 class ResizeConvolution(nn.Conv2d):
     """Nearest-neighbour resizing by 2 and a k3 convolution with reflection padding, in 4/9 of the multiplications.
 
@@ -123,8 +146,28 @@ def _up(inputs: int, outputs: int, upsampling: str) -> nn.Sequential:
     return nn.Sequential(layer, _instance_norm(outputs), nn.ReLU(inplace=True))
 
 
+class OutputConvolution(nn.Conv2d):
+    """k7 s1 with reflection padding to a few maps: the kernel's columns first, as maps of their own, then their sum.
+
+    A processor computes maps by the eight or sixteen: of 1 or 3 most of the work would be thrown away, of the 7 or 21
+    columns little is. N x C x H x W to N x C' x H x W.
+    """
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs, 7, padding=3, padding_mode="reflect")
+
+    def forward(self, x: Tensor) -> Tensor:
+        columns = self.weight.movedim(3, 1).flatten(0, 1).unsqueeze(3)
+        padded = F.pad(x, (3, 3, 3, 3), mode="reflect")
+        each = F.conv2d(padded, columns).unflatten(1, (self.out_channels, 7))
+        result = self.bias.view(1, -1, 1, 1)
+        for column in range(7):
+            result = result + each[:, :, column, :, column : column + x.shape[-1]]
+        return result
+
+
 def _output(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(_convolution(inputs, outputs, 7, bias=True), nn.Tanh())
+    return nn.Sequential(OutputConvolution(inputs, outputs), nn.Tanh())
 
 
 class ResidualBlock(nn.Module):
@@ -201,11 +244,12 @@ class Generator(nn.Module):
         if not isinstance(residual_blocks, int) or residual_blocks < 0:
             raise SDPGANError(f"residual_blocks is {residual_blocks!r}; give a whole number from 0 up (the paper: 8).")
         self.feature_concatenation = feature_concatenation
-        joined = 2 if feature_concatenation else 1
         self.down1 = _down(3, c, 7, 1)
-        self.down2 = _down(joined * c, 2 * c, 3, 2)
-        self.down3 = _down(joined * 2 * c, 4 * c, 3, 2)
-        self.join = nn.Conv2d(joined * 4 * c, 4 * c, 1) if feature_concatenation else nn.Identity()
+        if feature_concatenation:
+            self.down2, self.down3 = _JoiningDown(2 * c, 2 * c), _JoiningDown(4 * c, 4 * c)
+            self.join = JoiningConvolution(8 * c, 4 * c, 1)
+        else:
+            self.down2, self.down3, self.join = _down(c, 2 * c, 3, 2), _down(2 * c, 4 * c, 3, 2), nn.Identity()
         self.residual = nn.Sequential(*(ResidualBlock(4 * c) for _ in range(residual_blocks)))
         self.up = nn.Sequential(_up(4 * c, 2 * c, upsampling), _up(2 * c, c, upsampling))
         self.output = _output(c, 3)
@@ -213,17 +257,12 @@ class Generator(nn.Module):
     def forward(self, image: Tensor, saliency_features: SaliencyFeatures | None = None) -> Tensor:
         """N x 3 x H x W and `SaliencyNetwork.encode` of the same image to the painting, N x 3 x H x W in [-1, 1]."""
         check_size(image)
-        x = self._join(self.down1(image), saliency_features, 0)
-        x = self._join(self.down2(x), saliency_features, 1)
-        x = self.join(self._join(self.down3(x), saliency_features, 2))
-        return self.output(self.up(self.residual(x)))
-
-    def _join(self, x: Tensor, saliency_features: SaliencyFeatures | None, level: int) -> Tensor:
-        if not self.feature_concatenation:
-            return x
-        if saliency_features is None:
+        if self.feature_concatenation and saliency_features is None:
             raise SDPGANError("This generator was built with feature_concatenation; give it SaliencyNetwork.encode(x).")
-        return torch.cat([x, saliency_features[level]], dim=1)
+        x = self.down1(image)
+        for level, layer in enumerate((self.down2, self.down3, self.join)):
+            x = layer(x, saliency_features[level]) if self.feature_concatenation else layer(x)
+        return self.output(self.up(self.residual(x)))
 
 
 class Discriminator(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from sdpgan_hub.errors import SDPGANError
@@ -14,6 +15,8 @@ from sdpgan_hub.networks import (
     BilinearConvolution,
     Discriminator,
     Generator,
+    JoiningConvolution,
+    OutputConvolution,
     ResizeConvolution,
     SaliencyNetwork,
 )
@@ -95,6 +98,23 @@ def test_gradients_of_the_painting_reach_the_saliency_encoder_and_not_its_decode
     generator(image(), features).sum().backward()
     assert saliency_network.down1[0].weight.grad.abs().sum() > 0
     assert saliency_network.output[0].weight.grad is None
+
+
+def test_a_joining_convolution_is_the_convolution_of_the_concatenated_maps():
+    torch.manual_seed(0)
+    layer = JoiningConvolution(5, 4, 3, 2, 1, padding_mode="reflect").double()
+    first, second = torch.randn(2, 2, 8, 6).double(), torch.randn(2, 3, 8, 6).double()
+    padded = F.pad(torch.cat([first, second], 1), (1, 1, 1, 1), mode="reflect")
+    expected = F.conv2d(padded, layer.weight, layer.bias, stride=2)
+    torch.testing.assert_close(layer(first, second), expected)
+
+
+@pytest.mark.parametrize("maps", [1, 3])
+def test_the_output_convolution_is_a_reflection_padded_k7_convolution(maps):
+    torch.manual_seed(0)
+    layer, x = OutputConvolution(2, maps).double(), torch.randn(2, 2, 9, 5).double()
+    expected = F.conv2d(F.pad(x, (3, 3, 3, 3), mode="reflect"), layer.weight, layer.bias)
+    torch.testing.assert_close(layer(x), expected)
 
 
 def test_resize_convolution_is_nearest_resizing_and_a_reflection_padded_convolution():

@@ -289,6 +289,19 @@ def test_the_texture_term_is_weighed_in_and_its_gradient_reaches_the_generator(t
     assert [len(one) for one in textured.painting_textures] == [64, 128, 256, 512]
 
 
+def test_the_detail_term_is_the_masked_content_loss_of_relu2_2(trainer):
+    one = trainer(w_detail=2)
+    batch = batch_of(one)
+    saliency, _ = one.model.saliency_network(batch["photo"])
+    pair = [one.vgg.layers[:9](one.vgg._normalized(x)) for x in (one.model(batch["photo"])[0], batch["photo"])]
+    expected = objective.content_loss(*pair, objective.saliency_mask(saliency))
+    assert one.backward(batch)["loss/detail"].item() == pytest.approx(expected.item(), rel=1e-4)
+    plain = trainer()
+    plain.backward(batch)
+    gradients = [each.model.generator.output[0].weight.grad for each in (one, plain)]
+    assert not torch.allclose(*gradients, rtol=1e-3)
+
+
 def test_human_masks_switches_between_the_masks_and_the_references(trainer, images, tmp_path):
     (tmp_path / "masks").mkdir()
     cv2.imwrite(str(tmp_path / "masks/0.png"), np.full((60, 72), 255, np.uint8))

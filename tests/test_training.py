@@ -13,7 +13,7 @@ from sdpgan_hub.errors import SDPGANError
 try:
     from training.config import TrainingConfig, read_config
     from training.data import SampleNumbers, UnpairedImages
-    from training.perceptual import PerceptualFeatures
+    from training.perceptual import TEXTURE_LAYERS, PerceptualFeatures, textures
     from training.train import Progress, Schedule, frozen, update_average
 except (ImportError, RuntimeError) as error:  # torchvision of another torch build raises RuntimeError
     pytest.skip(f"the extra 'training' is not installed ({error})", allow_module_level=True)
@@ -134,9 +134,9 @@ def test_perceptual_features_are_conv4_4_before_its_relu(vgg_weights: Path):
             if name in (2, 7, 12, 19):  # the convolutions before relu1_2, relu2_2, relu3_2, relu4_1
                 grams.append(torch.einsum("ncyx,ndyx->ncd", x, x) / (x.shape[2] * x.shape[3]))
     torch.testing.assert_close(result, x, rtol=1e-4, atol=1e-4)
-    again, textures = features.with_textures(image)
+    again, shallower = features.with_shallower(image, TEXTURE_LAYERS)
     torch.testing.assert_close(again, result)
-    torch.testing.assert_close(textures, grams, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(textures(shallower), grams, rtol=1e-4, atol=1e-4)
     assert result.shape == (1, 512, 4, 6) and result.min() < 0
     assert not any(parameter.requires_grad for parameter in features.parameters())
 

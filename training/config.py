@@ -49,6 +49,8 @@ class TrainingConfig:
     w_con_s: float = 1.5
     """0: S(G(x)) is not computed (Fig. 10)."""
     w_sali: float = 1.0
+    w_detail: float = 0.0
+    """Of a term beyond the paper: Eq. 5 with its mask in VGG's relu2_2, beside conv4_4; 0: not computed (the paper)."""
     w_texture: float = 0.0
     """Of a term beyond the paper, `objective.texture_loss`; 0: not computed (the paper)."""
     saliency_mask: bool = True

@@ -94,11 +94,11 @@ def _first_weights(style: str | None) -> str:
 
 
 def _weights(config: dict[str, Any]) -> str:
-    texture = f", w_texture {config['w_texture']} (beyond the paper)" if config["w_texture"] else ""
+    beyond = "".join(f", {key} {config[key]} (beyond the paper)" for key in ("w_detail", "w_texture") if config[key])
     w_con = f"w_con {config['w_con']} (x {config['w_con_decay']} every {config['w_con_decay_epochs']} epochs)"
     if not config["saliency_network"]:
-        return w_con + texture
-    return f"{w_con}, w_con_s {config['w_con_s']}, w_sali {config['w_sali']}{texture}"
+        return w_con + beyond
+    return f"{w_con}, w_con_s {config['w_con_s']}, w_sali {config['w_sali']}{beyond}"
 
 
 def _evaluation(figures: dict[str, float], selected_by: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import timm
@@ -17,6 +18,13 @@ CONV4_4 = 25
 """Its index in timm's `features`; its ReLU is the next one."""
 TEXTURE_LAYERS = (3, 8, 13, 20)
 """relu1_2, relu2_2, relu3_2 and relu4_1."""
+DETAIL_LAYER = 8
+"""relu2_2, at half the resolution: fine enough for eyes and petals, blind to single pixels."""
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """In which networks and images are kept in training: channels_last, but on a CPU, where it made a step slower."""
+    return torch.contiguous_format if device.type == "cpu" else torch.channels_last
 
 
 class PerceptualFeatures(nn.Module):
@@ -58,18 +66,23 @@ class PerceptualFeatures(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         return self.layers(self._normalized(image))
 
-    def with_textures(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """What `forward` gives, and the Gram matrices of `TEXTURE_LAYERS`: mean products, N x C x C each."""
-        features, textures = self._normalized(image), []
+    def with_shallower(self, image: Tensor, kept: Collection[int]) -> tuple[Tensor, dict[int, Tensor]]:
+        """What `forward` gives, and the features of the layers `kept`, N x C x h x w each."""
+        features, shallower = self._normalized(image), {}
         for number, layer in enumerate(self.layers):
             features = layer(features)
-            if number in TEXTURE_LAYERS:
-                flat = features.flatten(2).float()
-                textures.append(flat @ flat.transpose(1, 2) / flat.shape[2])
-        return features, textures
+            if number in kept:
+                shallower[number] = features
+        return features, shallower
 
     def _normalized(self, image: Tensor) -> Tensor:
         return ((image + 1) / 2 - self.mean) / self.std
+
+
+def textures(shallower: dict[int, Tensor]) -> list[Tensor]:
+    """The Gram matrices of the features of `TEXTURE_LAYERS`: mean products, N x C x C each."""
+    flat = [shallower[number].flatten(2).float() for number in TEXTURE_LAYERS]
+    return [one @ one.transpose(1, 2) / one.shape[2] for one in flat]
 
 
 def _read(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:

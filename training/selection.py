@@ -12,7 +12,7 @@ from torch import Tensor
 from sdpgan_hub import SDPGAN
 from sdpgan_hub.errors import SDPGANError
 
-from .perceptual import PerceptualFeatures
+from .perceptual import PerceptualFeatures, memory_format
 from .pictures import read_scaled
 from .prepare import image_files
 
@@ -75,7 +75,7 @@ class Validation:
         for first in range(0, len(paths), self.batch_size):
             images = np.stack([self._crop(path) for path in paths[first : first + self.batch_size]])
             signed = torch.from_numpy(images).to(self.vgg.mean.device).permute(0, 3, 1, 2).float().div(127.5).sub(1)
-            yield signed.contiguous(memory_format=torch.channels_last)
+            yield signed.contiguous(memory_format=memory_format(signed.device))
 
     def _crop(self, path: Path) -> np.ndarray:
         image = read_scaled(path, self.image_size)

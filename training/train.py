@@ -62,7 +62,7 @@ from training.data import SampleNumbers, UnpairedImages
 from training.data import check as check_images
 from training.facts import card_keywords, hardware, write_facts
 from training.health import Health
-from training.perceptual import PerceptualFeatures
+from training.perceptual import DETAIL_LAYER, TEXTURE_LAYERS, PerceptualFeatures, memory_format, textures
 from training.selection import Validation
 from training.sources import fetch
 
@@ -105,6 +105,8 @@ class Schedule:
         weights = {"con": self.w_con(step)}
         if config.saliency_network:
             weights["sali"] = config.w_sali
+        if config.w_detail:
+            weights["detail"] = config.w_detail
         if self.adversarial(step):
             weights["gan"] = 1.0
             if config.w_texture:
@@ -216,12 +218,13 @@ class Trainer:
         self.alone = torch.empty(0)
         """G(x) of the last batch that was a single photo."""
 
-        self.model = SDPGAN(**config.network).train().to(memory_format=torch.channels_last)
+        self.memory_format = memory_format(self.accelerator.device)
+        self.model = SDPGAN(**config.network).train().to(memory_format=self.memory_format)
         if arguments.initial_style is not None and not arguments.resume_from_checkpoint:
             self.start_from(arguments.initial_style)
-        self.discriminator = Discriminator(config.discriminator_channels).to(memory_format=torch.channels_last)
+        self.discriminator = Discriminator(config.discriminator_channels).to(memory_format=self.memory_format)
         self.vgg = PerceptualFeatures(arguments.vgg_weights).to(
-            self.accelerator.device, memory_format=torch.channels_last
+            self.accelerator.device, memory_format=self.memory_format
         )
         self.ema = copy.deepcopy(self.model).requires_grad_(False) if config.use_ema else None
         self.optimizer = torch.optim.Adam(
@@ -260,11 +263,16 @@ class Trainer:
                 "train with the style's setting, or start without it."
             ) from error
 
+    def features(self, image: Tensor, kept: set[int]) -> tuple[Tensor, dict[int, Tensor]]:
+        """VGG's conv4_4, and its shallower layers `kept`."""
+        return self.vgg.with_shallower(image, kept) if kept else (self.vgg(image), {})
+
     @torch.no_grad()
     def mean_textures(self, crops: int = 300) -> list[Tensor]:
         """The Gram matrices of the paintings, C x C each: means over the first `crops` random crops of the training."""
+        device = self.accelerator.device
         each = [
-            self.vgg.with_textures(self.data[number]["painting"][None].to(self.accelerator.device))[1]
+            textures(self.vgg.with_shallower(self.data[number]["painting"][None].to(device), TEXTURE_LAYERS)[1])
             for number in range(crops)
         ]
         return [torch.cat(layer).mean(0) for layer in zip(*each, strict=True)]
@@ -390,7 +398,7 @@ class Trainer:
         """
         config, step = self.config, self.progress.step
         weights = self.schedule.weights(step)
-        photo = batch["photo"].contiguous(memory_format=torch.channels_last)
+        photo = batch["photo"].contiguous(memory_format=self.memory_format)
         losses: dict[str, Tensor] = {}
         numbers: dict[str, Tensor] = {}
 
@@ -412,14 +420,14 @@ class Trainer:
                 right = objective.accuracy(values, kind == "painting", config.adversarial_loss)
                 numbers[f"discriminator_accuracy/{kind}"] = right
 
+        details = {DETAIL_LAYER} if "detail" in weights else set()
+        kept = details | set(TEXTURE_LAYERS) if "texture" in weights else details
         with self.accelerator.autocast():
             with torch.no_grad():
-                photo_features = self.vgg(photo)
+                photo_features, photo_shallower = self.features(photo, details)
+            stylized_features, stylized_shallower = self.features(stylized, kept)
             if "texture" in weights:
-                stylized_features, textures = self.vgg.with_textures(stylized)
-                losses["texture"] = objective.texture_loss(textures, self.painting_textures)
-            else:
-                stylized_features = self.vgg(stylized)
+                losses["texture"] = objective.texture_loss(textures(stylized_shallower), self.painting_textures)
             if "gan" in weights:
                 generated_logits = frozen(self.discriminator, stylized)
             if "con_s" in weights:
@@ -429,6 +437,9 @@ class Trainer:
         if config.saliency_mask:
             mask = objective.saliency_mask(batch["reference"] if saliency is None else saliency)
         losses["con"] = objective.content_loss(stylized_features, photo_features, mask)
+        if "detail" in weights:
+            pair = (shallower[DETAIL_LAYER] for shallower in (stylized_shallower, photo_shallower))
+            losses["detail"] = objective.content_loss(*pair, mask)
         if "sali" in weights:
             losses["sali"] = objective.saliency_loss(saliency, batch["reference"])
         if "gan" in weights:

@@ -244,7 +244,7 @@ def _peak_mib(device: str) -> float:
 def parts(step: OurStep, options: argparse.Namespace) -> dict[str, Callable[[], object]]:
     """What of our step each part costs, as functions to be timed; the optimiser and the losses are the rest."""
     trainer, batch = step.trainer, random_batch(options)
-    photo = batch["photo"].contiguous(memory_format=torch.channels_last)
+    photo = batch["photo"].contiguous(memory_format=trainer.memory_format)
     stylized = torch.rand_like(photo).requires_grad_()
     generator, saliency_network = trainer.model.generator, trainer.model.saliency_network
     with torch.no_grad():
