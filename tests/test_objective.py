@@ -88,6 +88,35 @@ def test_the_texture_loss_is_the_relative_squared_distance_of_the_batchs_gram_ma
     assert objective.texture_loss(calm_and_busy, b).item() == pytest.approx(0, abs=1e-12)
 
 
+def fine_colour(image: np.ndarray) -> np.ndarray:
+    """Cb and Cr, 2 x H x W, of an RGB image 3 x H x W less their means over the 5 x 5 px that are in the image."""
+    luma = np.tensordot([0.299, 0.587, 0.114], image, axes=1)
+    chroma = np.stack([(image[2] - luma) / 1.772, (image[0] - luma) / 1.402])
+    fine = np.empty_like(chroma)
+    for y in range(chroma.shape[1]):
+        for x in range(chroma.shape[2]):
+            around = chroma[:, max(0, y - 2) : y + 3, max(0, x - 2) : x + 3]
+            fine[:, y, x] = chroma[:, y, x] - around.mean((1, 2))
+    return fine
+
+
+def test_the_colour_grain_loss_is_the_distance_of_the_fine_colour_differences():
+    a, b = (torch.rand(2, 3, 9, 7, generator=torch.Generator().manual_seed(seed)) * 2 - 1 for seed in (0, 1))
+    expected = np.mean(
+        [np.abs(fine_colour(x) - fine_colour(y)).mean() for x, y in zip(a.numpy(), b.numpy(), strict=True)]
+    )
+    assert objective.colour_grain_loss(a, b).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_colour_grain_loss_leaves_brightness_and_even_colour_alone():
+    photo = torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    brighter = photo + torch.rand(1, 1, 12, 12, generator=torch.Generator().manual_seed(1))
+    tinted = photo + torch.tensor([0.3, -0.2, 0.1]).view(1, 3, 1, 1)
+    for changed in (brighter, tinted):
+        assert objective.colour_grain_loss(changed, photo).item() == pytest.approx(0, abs=1e-6)
+    assert objective.colour_grain_loss(photo + 0.1 * torch.rand_like(photo), photo) > 0.005
+
+
 def test_an_unknown_adversarial_loss_is_named():
     with pytest.raises(ValueError, match="hinge"):
         objective.generator_loss(torch.zeros(1), "hinge")

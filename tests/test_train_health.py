@@ -296,9 +296,14 @@ def test_the_detail_term_is_the_masked_content_loss_of_relu2_2(trainer):
     pair = [one.vgg.layers[:9](one.vgg._normalized(x)) for x in (one.model(batch["photo"])[0], batch["photo"])]
     expected = objective.content_loss(*pair, objective.saliency_mask(saliency))
     assert one.backward(batch)["loss/detail"].item() == pytest.approx(expected.item(), rel=1e-4)
-    plain = trainer()
-    plain.backward(batch)
-    gradients = [each.model.generator.output[0].weight.grad for each in (one, plain)]
+
+
+@pytest.mark.parametrize("term", ["detail", "colour_grain"])
+def test_a_term_beyond_the_paper_is_weighed_in_and_its_gradient_reaches_the_generator(trainer, term):
+    plain, more = trainer(), trainer(**{f"w_{term}": 2})
+    numbers = [one.backward(batch_of(one)) for one in (plain, more)]
+    assert numbers[1].keys() - numbers[0].keys() == {f"loss/{term}"} and numbers[1][f"loss/{term}"] > 0
+    gradients = [one.model.generator.output[0].weight.grad for one in (plain, more)]
     assert not torch.allclose(*gradients, rtol=1e-3)
 
 

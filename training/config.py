@@ -51,6 +51,8 @@ class TrainingConfig:
     w_sali: float = 1.0
     w_detail: float = 0.0
     """Of a term beyond the paper: Eq. 5 with its mask in VGG's relu2_2, beside conv4_4; 0: not computed (the paper)."""
+    w_colour_grain: float = 0.0
+    """Of a term beyond the paper, `objective.colour_grain_loss`; 0: not computed (the paper)."""
     w_texture: float = 0.0
     """Of a term beyond the paper, `objective.texture_loss`; 0: not computed (the paper)."""
     saliency_mask: bool = True

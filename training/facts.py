@@ -18,6 +18,7 @@ from sdpgan_hub.errors import SDPGANError
 from .config import TrainingConfig
 
 FACTS_FILE = "training.json"
+BEYOND_THE_PAPER = ("w_detail", "w_colour_grain", "w_texture")
 
 
 def hardware(device: torch.device) -> str:
@@ -94,7 +95,7 @@ def _first_weights(style: str | None) -> str:
 
 
 def _weights(config: dict[str, Any]) -> str:
-    beyond = "".join(f", {key} {config[key]} (beyond the paper)" for key in ("w_detail", "w_texture") if config[key])
+    beyond = "".join(f", {key} {config[key]} (beyond the paper)" for key in BEYOND_THE_PAPER if config.get(key))
     w_con = f"w_con {config['w_con']} (x {config['w_con_decay']} every {config['w_con_decay_epochs']} epochs)"
     if not config["saliency_network"]:
         return w_con + beyond

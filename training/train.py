@@ -107,6 +107,8 @@ class Schedule:
             weights["sali"] = config.w_sali
         if config.w_detail:
             weights["detail"] = config.w_detail
+        if config.w_colour_grain:
+            weights["colour_grain"] = config.w_colour_grain
         if self.adversarial(step):
             weights["gan"] = 1.0
             if config.w_texture:
@@ -440,6 +442,8 @@ class Trainer:
         if "detail" in weights:
             pair = (shallower[DETAIL_LAYER] for shallower in (stylized_shallower, photo_shallower))
             losses["detail"] = objective.content_loss(*pair, mask)
+        if "colour_grain" in weights:
+            losses["colour_grain"] = objective.colour_grain_loss(stylized, photo)
         if "sali" in weights:
             losses["sali"] = objective.saliency_loss(saliency, batch["reference"])
         if "gan" in weights:
