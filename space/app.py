@@ -396,7 +396,7 @@ def page() -> gr.Blocks:
                 with gr.Column(min_width=300):
                     gr.Markdown(text)
 
-        button.click(
+        painted = button.click(
             show,
             [photo, style],
             [comparison, alone, note, download, *maps],
@@ -405,6 +405,7 @@ def page() -> gr.Blocks:
             **ONE_AT_A_TIME,
         )
         button.click(js=SCROLL_TO_THE_RESULT)
+        painted.success(js=SCROLL_TO_THE_RESULT)  # where the first was cut short, as by pictures that came meanwhile
         painting = gr.Image(label="painting", visible=False)
         saliency_map = gr.Image(label="saliency map", visible=False)
         gr.Button(visible=False).click(
