@@ -296,6 +296,10 @@ class Trainer:
             raise SDPGANError(f"Accelerate cannot start: {error}") from error
         if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
             raise SDPGANError("fp16 needs an accelerator, on a CPU Accelerate ignores it; take bf16, or no.")
+        slow = accelerator.device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
+        if slow and accelerator.mixed_precision == "bf16" and accelerator.is_main_process:
+            text = "warning: this CPU has no bf16 of its own, and a step can take ten times as long; leave bf16 out."
+            print(text, file=sys.stderr)
         sharding = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
         if accelerator.distributed_type in sharding:
             raise SDPGANError(
