@@ -121,7 +121,8 @@ class LoopbackHub:
         return {path: blob.content for path, blob in repository.commits[repository.resolve(revision)].items()}
 
     def environment(self, home: Path, *, token: str | None = token, **extra: str) -> dict[str, str]:
-        """The environment of a client process of this Hub with its own, at first empty, HF_HOME."""
+        """The environment of a client process of this Hub with its own, at first empty, HF_HOME; its PATH finds the
+        commands that are installed beside this Python, as an activated virtual environment's does."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING"))}
         client = {
             "HF_ENDPOINT": self.endpoint,
@@ -131,6 +132,7 @@ class LoopbackHub:
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "NO_PROXY": "127.0.0.1",
             "OMP_NUM_THREADS": "1",
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         }
         return inherited | client | ({"HF_TOKEN": token} if token else {}) | extra
