@@ -266,7 +266,7 @@ class Trainer:
             ) from error
 
     def features(self, image: Tensor, kept: set[int]) -> tuple[Tensor, dict[int, Tensor]]:
-        """VGG's conv4_4, and its shallower layers `kept`."""
+        """VGG's conv4_4, and its shallower layers `kept`; without any, through its compiled form where there is one."""
         return self.vgg.with_shallower(image, kept) if kept else (self.vgg(image), {})
 
     @torch.no_grad()
