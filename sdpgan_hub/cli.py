@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from . import __version__
 from .errors import SDPGANError
+from .memory import keep_freed_memory
 from .styles import DEFAULT
 
 if TYPE_CHECKING:
@@ -233,6 +234,7 @@ def run_saliency(options: argparse.Namespace) -> int:
 
 def _load(options: argparse.Namespace) -> SDPGAN:
     """The style on its device; whatever is printed meanwhile goes to stderr."""
+    keep_freed_memory()
     with contextlib.redirect_stdout(sys.stderr):
         from .model import SDPGAN
 

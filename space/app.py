@@ -45,7 +45,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from PIL import Image
 
-from sdpgan_hub import SDPGAN, SDPGANError, imaging, styles, visualization
+from sdpgan_hub import SDPGAN, SDPGANError, imaging, keep_freed_memory, styles, visualization
 
 HERE = Path(__file__).resolve().parent
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -446,6 +446,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Starts the SDP-GAN demo and prints its address.")
     parser.add_argument("--port", type=int, help="default: GRADIO_SERVER_PORT, or the first free one from 7860 up")
     port = parser.parse_args(arguments).port
+    if DEVICE == "cpu":
+        keep_freed_memory()
     with suppress(SDPGANError):  # whoever chooses it is told
         for first in list(known_styles())[:1]:
             load(first)

@@ -32,7 +32,7 @@ from tqdm.auto import tqdm
 if not __package__:  # run as a file: the repository's root is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sdpgan_hub import SDPGAN, imaging
+from sdpgan_hub import SDPGAN, imaging, keep_freed_memory
 from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.saliency import reference
 from sdpgan_hub.visualization import heat_map
@@ -452,4 +452,5 @@ def main(argv: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     cv2.setNumThreads(1)
+    keep_freed_memory()
     sys.exit(main())

@@ -52,7 +52,7 @@ from torch.func import functional_call
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from sdpgan_hub import SDPGAN
+from sdpgan_hub import SDPGAN, keep_freed_memory
 from sdpgan_hub.checkpoint import write_whole
 from sdpgan_hub.networks import Discriminator
 from training import objective, prepare, publish
@@ -191,6 +191,8 @@ class Trainer:
         self.output: Path = arguments.output
         self.accelerator = self._accelerator()
         set_seed(config.seed)
+        if self.accelerator.device.type == "cpu":
+            keep_freed_memory()
         self.masks: Path | None = arguments.masks if config.human_masks and config.references else None
         cache = arguments.cache or self.output / "cache"
         if self.accelerator.is_main_process:

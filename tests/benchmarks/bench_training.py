@@ -44,6 +44,7 @@ from torch.utils.flop_counter import FlopCounterMode
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from sdpgan_hub import keep_freed_memory  # noqa: E402
 from sdpgan_hub.networks import Discriminator  # noqa: E402
 from training.config import read_config  # noqa: E402
 from training.data import SampleNumbers  # noqa: E402
@@ -215,6 +216,7 @@ def peak_and_gflop(name: str, options: argparse.Namespace, folder: Path) -> dict
 def _send_peak_and_gflop(sender: Connection, name: str, options: argparse.Namespace, folder: Path) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
+    keep_freed_memory()
     sender.send(_peak_and_gflop(name, options, folder))
 
 
@@ -450,6 +452,8 @@ def main(argv: list[str] | None = None) -> None:
     options = parse(argv)
     if options.threads:
         torch.set_num_threads(options.threads)
+    if options.device == "cpu":
+        keep_freed_memory()  # as the trainer does, for the authors' recipe too
     with tempfile.TemporaryDirectory(prefix="sdpgan_bench_") as folder:
         result = measure(options, Path(folder))
         if options.device == "cuda":

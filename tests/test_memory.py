@@ -1,0 +1,50 @@
+"""keep_freed_memory: the process reuses what it freed, where the C library is glibc."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from sdpgan_hub import keep_freed_memory
+
+PASSES = """
+import resource, sys, threading
+import numpy as np
+from sdpgan_hub import SDPGAN, keep_freed_memory
+
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+model = SDPGAN.from_pretrained("vangogh")
+photo = np.zeros((512, 512, 3), np.uint8)
+faults = []
+
+def paint():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    model.stylize(photo)
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+paint()
+thread = threading.Thread(target=paint)  # the Space paints in one
+thread.start()
+thread.join()
+print(faults[-1])
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc is left as it is")
+def test_a_second_photo_is_painted_in_the_memory_of_the_first() -> None:
+    faults = {
+        how: int(
+            subprocess.run(
+                [sys.executable, "-c", PASSES, how], check=True, capture_output=True, text=True, timeout=120
+            ).stdout
+        )
+        for how in ("keep", "leave")
+    }
+    assert faults["keep"] < faults["leave"] / 4
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    assert keep_freed_memory() is False
