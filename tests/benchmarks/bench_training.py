@@ -304,7 +304,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         steps = {name: recipe(name, options, folder) for name in RECIPES}
         batch = random_batch(options)
         for step in steps.values():
-            step(random_batch(options, 1, 64))
+            step(batch)  # the memory of a step is there afterwards
         rounds = [
             {name: timed(lambda step=step: step(batch), options.device) for name, step in steps.items()}
             for _ in range(options.repeats)
