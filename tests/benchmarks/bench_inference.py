@@ -1,6 +1,7 @@
 """Time of `SDPGAN.stylize` against one forward pass of the authors' released layout at equal width, in the same run.
 
-    python tests/benchmarks/bench_inference.py [--style vangogh] [--size 512] [--repeats 7] [--threads N] [--json]
+    python tests/benchmarks/bench_inference.py [--style vangogh] [--size 512] [--repeats 7] [--threads N]
+        [--leave_memory] [--json]
 
 The two alternate, each repeat measures both, and the ratio is that of the medians: machines are noisy, ratios less so.
 `stylize` is timed whole, from a NumPy photo to a NumPy painting; the authors' layout is its forward pass alone.
@@ -69,11 +70,14 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512, help="side of the square photo, in pixels")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, help="default: what torch takes")
+    parser.add_argument("--leave_memory", action="store_true", help="freed memory goes back to the system, as it does "
+                        "in a program that does not call sdpgan_hub.keep_freed_memory")  # fmt: skip
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    keep_freed_memory()  # as `sdpgan` and the Space do, for both
+    if not arguments.leave_memory:
+        keep_freed_memory()  # as `sdpgan` and the Space do, for both
     result = measure(arguments.style, arguments.size, arguments.repeats)
     if arguments.json:
         print(json.dumps(result, indent=2))
