@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .convolution import reflected_convolution, transposed_convolution
 from .errors import SDPGANError
 
 SIZE_MULTIPLE = 4
@@ -33,8 +34,14 @@ UPSAMPLING = ("transposed", "resize", "bilinear")
 SaliencyFeatures = tuple[Tensor, Tensor, Tensor]
 
 
-def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, bias: bool = False) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, padding_mode="reflect", bias=bias)
+class ReflectedConvolution(nn.Conv2d):
+    """A square convolution with reflection padding that keeps the size, or divides it by the stride."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, bias: bool = False):
+        super().__init__(inputs, outputs, kernel, stride, kernel // 2, bias=bias, padding_mode="reflect")
+
+    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return reflected_convolution(x, weight, bias, self.stride[0], self.padding)
 
 
 class _InstanceNorm(nn.GroupNorm):
@@ -53,10 +60,11 @@ def _instance_norm(channels: int) -> nn.GroupNorm:
 
 
 def _down(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(_convolution(inputs, outputs, kernel, stride), _instance_norm(outputs), nn.ReLU(inplace=True))
+    convolution = ReflectedConvolution(inputs, outputs, kernel, stride)
+    return nn.Sequential(convolution, _instance_norm(outputs), nn.ReLU(inplace=True))
 
 
-class JoiningConvolution(nn.Conv2d):
+class JoiningConvolution(ReflectedConvolution):
     """A convolution of two maps concatenated, N x C x H x W and N x C' x H x W, as the sum of one of each.
 
     The concatenated map, the largest of the generator, is never stored.
@@ -71,12 +79,22 @@ class _JoiningDown(nn.Sequential):
     """k3 s2 of two maps concatenated, instance norm, ReLU."""
 
     def __init__(self, inputs: int, outputs: int):
-        convolution = JoiningConvolution(inputs, outputs, 3, 2, 1, padding_mode="reflect", bias=False)
+        convolution = JoiningConvolution(inputs, outputs, 3, 2)
         super().__init__(convolution, _instance_norm(outputs), nn.ReLU(inplace=True))
 
     def forward(self, x: Tensor, joined: Tensor) -> Tensor:
         convolution, norm, activation = self
         return activation(norm(convolution(x, joined)))
+
+
+class TransposedConvolution(nn.ConvTranspose2d):
+    """The paper's k3 s1/2, N x C x H x W to N x C' x 2H x 2W."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs, 3, stride=2, padding=1, output_padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return transposed_convolution(x, self.weight)
 
 
 class ResizeConvolution(nn.Conv2d):
@@ -140,7 +158,7 @@ def _on_three(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
 def _up(inputs: int, outputs: int, upsampling: str) -> nn.Sequential:
     """k3 s1/2: the paper's transposed convolution, or resizing (nearest neighbour, or bilinear) and a convolution."""
     if upsampling == "transposed":
-        layer = nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1, bias=False)
+        layer = TransposedConvolution(inputs, outputs)
     else:
         layer = {"resize": ResizeConvolution, "bilinear": BilinearConvolution}[upsampling](inputs, outputs)
     return nn.Sequential(layer, _instance_norm(outputs), nn.ReLU(inplace=True))
@@ -158,8 +176,8 @@ class OutputConvolution(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         columns = self.weight.movedim(3, 1).flatten(0, 1).unsqueeze(3)
-        padded = F.pad(x, (3, 3, 3, 3), mode="reflect")
-        each = F.conv2d(padded, columns).unflatten(1, (self.out_channels, 7))
+        each = reflected_convolution(x, columns, None, 1, (3, 0))
+        each = F.pad(each, (3, 3, 0, 0), mode="reflect").unflatten(1, (self.out_channels, 7))
         result = self.bias.view(1, -1, 1, 1)
         for column in range(7):
             result = result + each[:, :, column, :, column : column + x.shape[-1]]
@@ -176,10 +194,10 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.body = nn.Sequential(
-            _convolution(channels, channels, 3),
+            ReflectedConvolution(channels, channels, 3),
             _instance_norm(channels),
             nn.ReLU(inplace=True),
-            _convolution(channels, channels, 3),
+            ReflectedConvolution(channels, channels, 3),
             _instance_norm(channels),
         )
 
@@ -247,7 +265,7 @@ class Generator(nn.Module):
         self.down1 = _down(3, c, 7, 1)
         if feature_concatenation:
             self.down2, self.down3 = _JoiningDown(2 * c, 2 * c), _JoiningDown(4 * c, 4 * c)
-            self.join = JoiningConvolution(8 * c, 4 * c, 1)
+            self.join = JoiningConvolution(8 * c, 4 * c, 1, bias=True)
         else:
             self.down2, self.down3, self.join = _down(c, 2 * c, 3, 2), _down(2 * c, 4 * c, 3, 2), nn.Identity()
         self.residual = nn.Sequential(*(ResidualBlock(4 * c) for _ in range(residual_blocks)))
@@ -281,17 +299,17 @@ class Discriminator(nn.Module):
         super().__init__()
         c = _checked_width(base_channels)
         self.layers = nn.Sequential(
-            _convolution(3, c, 3, bias=True),
+            ReflectedConvolution(3, c, 3, bias=True),
             nn.LeakyReLU(0.2, inplace=True),
-            _convolution(c, 2 * c, 3, stride=2, bias=True),
+            ReflectedConvolution(c, 2 * c, 3, stride=2, bias=True),
             nn.LeakyReLU(0.2, inplace=True),
-            _convolution(2 * c, 4 * c, 3, stride=2),
+            ReflectedConvolution(2 * c, 4 * c, 3, stride=2),
             _instance_norm(4 * c),
             nn.LeakyReLU(0.2, inplace=True),
-            _convolution(4 * c, 8 * c, 3),
+            ReflectedConvolution(4 * c, 8 * c, 3),
             _instance_norm(8 * c),
             nn.LeakyReLU(0.2, inplace=True),
-            _convolution(8 * c, 1, 3, bias=True),
+            ReflectedConvolution(8 * c, 1, 3, bias=True),
         )
 
     def forward(self, image: Tensor) -> Tensor:

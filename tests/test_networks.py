@@ -102,7 +102,7 @@ def test_gradients_of_the_painting_reach_the_saliency_encoder_and_not_its_decode
 
 def test_a_joining_convolution_is_the_convolution_of_the_concatenated_maps():
     torch.manual_seed(0)
-    layer = JoiningConvolution(5, 4, 3, 2, 1, padding_mode="reflect").double()
+    layer = JoiningConvolution(5, 4, 3, 2, bias=True).double()
     first, second = torch.randn(2, 2, 8, 6).double(), torch.randn(2, 3, 8, 6).double()
     padded = F.pad(torch.cat([first, second], 1), (1, 1, 1, 1), mode="reflect")
     expected = F.conv2d(padded, layer.weight, layer.bias, stride=2)
