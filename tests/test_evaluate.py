@@ -225,6 +225,22 @@ def test_checkerboard_levels_are_the_root_mean_square_of_the_pattern():
     assert constant == pytest.approx({"2px": 1, "4px": 1, "levels": 0})
 
 
+def test_the_grain_of_flat_areas_is_that_of_the_painting_where_the_photo_is_flat(astronaut):
+    random = np.random.default_rng(0)
+    photo = np.full((96, 96, 3), 60, np.uint8)
+    photo[:, 48:] = random.integers(0, 255, (96, 48, 1), np.uint8)
+    weave = np.where(np.add.outer(np.arange(96), np.arange(96)) % 2, 4, -4)[..., None]
+    woven = np.clip(photo.astype(int) + weave, 0, 255).astype(np.uint8)
+    assert artifacts.flat_grain(photo, photo) == pytest.approx(0, abs=0.3)
+    assert artifacts.flat_grain(photo, woven) == pytest.approx(4, rel=0.1)
+    elsewhere = photo.copy()
+    elsewhere[:, 52:] = woven[:, 52:]
+    assert artifacts.flat_grain(photo, elsewhere) == artifacts.flat_grain(photo, photo)
+    slope = np.clip(photo + 0.5 * np.arange(96)[:, None, None], 0, 255).astype(np.uint8)
+    assert artifacts.flat_grain(photo, slope) < 0.5  # a broad change is no grain
+    assert artifacts.flat_grain(random.integers(0, 255, (64, 64, 3), np.uint8), astronaut[:64, :64]) is None
+
+
 def test_a_band_along_the_border_is_an_error_and_a_change_everywhere_is_not(astronaut):
     darker = (astronaut * 0.8).astype(np.uint8)
     banded = astronaut.copy()
@@ -266,7 +282,8 @@ def test_blurred_and_checkered_outputs_score_worse_in_the_whole_evaluation(
     best, worse = evaluation.headline(of_identical), evaluation.headline(result)
     for name in ("salient detail kept", "background detail kept"):
         assert worse[name] < best[name] - 0.2
-    for name in ("salient VGG distance", "saliency change", "checkerboard", "checkerboard levels", "colour shift"):
+    for name in ("salient VGG distance", "saliency change", "checkerboard", "checkerboard levels", "grain of flat areas",
+                 "colour shift"):  # fmt: skip
         assert worse[name] > best[name]
     assert worse["checkerboard"] > 20
 

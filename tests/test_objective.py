@@ -117,6 +117,61 @@ def test_the_colour_grain_loss_leaves_brightness_and_even_colour_alone():
     assert objective.colour_grain_loss(photo + 0.1 * torch.rand_like(photo), photo) > 0.005
 
 
+def luma(image: np.ndarray) -> np.ndarray:
+    return np.tensordot([0.299, 0.587, 0.114], image, axes=1)
+
+
+def around(image: np.ndarray, y: int, x: int) -> np.ndarray:
+    """The 5 x 5 px that are in an image H x W."""
+    return image[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3]
+
+
+def test_the_flat_grain_loss_is_the_distance_of_the_fine_luma_where_the_photo_is_flat():
+    random = torch.Generator().manual_seed(0)
+    stylized = torch.rand(2, 3, 9, 7, generator=random) * 2 - 1
+    photo = torch.rand(2, 3, 9, 7, generator=random) * torch.linspace(0, 0.2, 7) - 0.5
+    terms, weights = [], []
+    for result, original in zip(stylized.double().numpy(), photo.double().numpy(), strict=True):
+        a, b = luma(result), luma(original)
+        for y, x in np.ndindex(a.shape):
+            weights.append(max(0, 1 - around(b, y, x).std() / objective.FLAT))
+            terms.append(abs(a[y, x] - around(a, y, x).mean() - b[y, x] + around(b, y, x).mean()))
+    assert 0 < np.count_nonzero(weights) < len(weights)
+    expected = np.mean(np.multiply(weights, terms))
+    assert objective.flat_grain_loss(stylized, photo).item() == pytest.approx(expected, rel=1e-3)
+
+
+def grid_means(image: np.ndarray) -> np.ndarray:
+    """Of C x H x W, sides of 32 px: for each row and column modulo 4 the mean of what a [1 2 2 2 1] / 8 filter takes."""
+    taps = np.array([1, 2, 2, 2, 1]) / 8
+    padded = np.pad(image, ((0, 0), (2, 2), (2, 2)), mode="reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (5, 5), axis=(1, 2))
+    rest = image - np.einsum("chwyx,y,x->chw", windows, taps, taps)
+    return np.stack([rest[:, y::4, x::4].mean((1, 2)) for y in range(4) for x in range(4)], 1)
+
+
+def test_the_grid_loss_is_the_distance_of_the_means_over_equal_places_modulo_4():
+    a, b = (torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1 for seed in (0, 1))
+    pairs = zip(a.double().numpy(), b.double().numpy(), strict=True)
+    expected = np.mean([np.abs(grid_means(x) - grid_means(y)) for x, y in pairs])
+    assert objective.grid_loss(a, b).item() == pytest.approx(expected, rel=1e-3)
+    halves = torch.cat([a[..., :32], b[..., :32]], dim=3)
+    assert objective.grid_loss(halves, halves.flip(3)) > 0.5 * expected  # each window for itself
+
+
+@pytest.mark.parametrize("period", [2, 4])
+def test_the_grid_loss_sees_grids_of_2_and_4_px_and_hardly_those_of_other_periods(period):
+    photo = torch.zeros(1, 3, 64, 64)
+
+    def grid(period: int) -> torch.Tensor:
+        return (torch.cos(2 * torch.pi * torch.arange(64) / period) * 0.1).expand(1, 3, 64, 64)
+
+    seen, strange = (objective.grid_loss(grid(one), photo).item() for one in (period, 5))
+    assert seen > 0.04 and strange < 0.2 * seen
+    slope = torch.linspace(-1, 1, 64).expand(1, 3, 64, 64)
+    assert objective.grid_loss(slope, photo) < 0.005  # the reflected border apart, nothing
+
+
 def test_an_unknown_adversarial_loss_is_named():
     with pytest.raises(ValueError, match="hinge"):
         objective.generator_loss(torch.zeros(1), "hinge")

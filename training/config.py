@@ -53,6 +53,10 @@ class TrainingConfig:
     """Of a term beyond the paper: Eq. 5 with its mask in VGG's relu2_2, beside conv4_4; 0: not computed (the paper)."""
     w_colour_grain: float = 0.0
     """Of a term beyond the paper, `objective.colour_grain_loss`; 0: not computed (the paper)."""
+    w_flat_grain: float = 0.0
+    """Of a term beyond the paper, `objective.flat_grain_loss`; 0: not computed (the paper)."""
+    w_grid: float = 0.0
+    """Of a term beyond the paper, `objective.grid_loss`; 0: not computed (the paper)."""
     w_texture: float = 0.0
     """Of a term beyond the paper, `objective.texture_loss`; 0: not computed (the paper)."""
     saliency_mask: bool = True

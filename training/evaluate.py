@@ -172,6 +172,7 @@ def headline(result: dict[str, Any]) -> dict[str, float | None]:
         "saliency change": result["detail"]["saliency_change"],
         "checkerboard": max(found["checkerboard_2px"], found["checkerboard_4px"]),
         "checkerboard levels": found["checkerboard_levels"],
+        "grain of flat areas": found["flat_grain"],
         "border error": found["border_error"],
         "near-constant share": found["near_constant_share"],
         "colour shift": found["colour_shift"],
@@ -223,15 +224,15 @@ def table(result: dict[str, Any]) -> str:
         "",
         "**Artifacts**",
         "",
-        "| of | checkerboard 2 px (1 = none) | 4 px (1 = none) | grey levels of 255 | border error (1 = none) | "
-        "near-constant | colour shift (CIEDE2000) | not explained by one palette |",
-        "|---|---|---|---|---|---|---|---|",
+        "| of | checkerboard 2 px (1 = none) | 4 px (1 = none) | grey levels of 255 | grain of flat areas (grey levels) | "
+        "border error (1 = none) | near-constant | colour shift (CIEDE2000) | not explained by one palette |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for key, label in rows[:2]:
         one = result["artifacts"][key]
         lines.append(
             f"| {label} | {_number(one['checkerboard_2px'])} | {_number(one['checkerboard_4px'])} | "
-            f"{_number(one['checkerboard_levels'])} | "
+            f"{_number(one['checkerboard_levels'])} | {_number(one['flat_grain'])} | "
             f"{_number(one.get('border_error'))} | {one['near_constant_share']:.1%} | "
             f"{_number(one.get('colour_shift'), 1)} | {_number(one.get('colour_shift_unexplained'), 1)} |"
         )
@@ -312,6 +313,8 @@ def _measure(job: tuple[Subject, bool]) -> Measured:
         "saliency_change": details.saliency_change(*maps),
         "checkerboard": checkerboards[1],
         "photo_checkerboard": checkerboards[0],
+        "flat_grain": artifacts.flat_grain(photo, painting),
+        "photo_flat_grain": artifacts.flat_grain(photo, photo),
         "border_error": artifacts.border_error(photo, painting),
         "near_constant": artifacts.near_constant(painting),
         "photo_near_constant": artifacts.near_constant(photo),
@@ -375,6 +378,7 @@ def _artifact_figures(measured: list[Measured]) -> dict[str, dict[str, float]]:
             f"checkerboard_{period}": _mean([one.figures[f"{prefix}checkerboard"][period] for one in measured])
             for period in ("2px", "4px", "levels")
         }
+        result[name]["flat_grain"] = _mean([one.figures[f"{prefix}flat_grain"] for one in measured])
         result[name]["near_constant_share"] = _mean([one.figures[f"{prefix}near_constant"] for one in measured])
     result["outputs"]["border_error"] = _mean([one.figures["border_error"] for one in measured])
     grids = [np.concatenate([getattr(one, key) for one in measured]) for key in ("photo_colours", "painting_colours")]

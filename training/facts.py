@@ -18,7 +18,7 @@ from sdpgan_hub.errors import SDPGANError
 from .config import TrainingConfig
 
 FACTS_FILE = "training.json"
-BEYOND_THE_PAPER = ("w_detail", "w_colour_grain", "w_texture")
+BEYOND_THE_PAPER = ("w_detail", "w_colour_grain", "w_flat_grain", "w_grid", "w_texture")
 
 
 def hardware(device: torch.device) -> str:

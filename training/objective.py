@@ -18,6 +18,11 @@ from torch import Tensor
 
 from .config import ADVERSARIAL_LOSSES
 
+FLAT = 8 / 255
+"""The standard deviation of the luma in [-1, 1] from which on a photo is not flat: 4 grey levels."""
+GRID_WINDOW = 32
+"""Side of the windows in which `grid_loss` looks for a pattern, in pixels."""
+
 
 def discriminator_loss(painting: Tensor, edge_blurred: Tensor | None, generated: Tensor, kind: str = "bce") -> Tensor:
     """-L_GAN(G, D) of Eq. 3, what D minimises: -log D(y) - log(1 - D(c)) - log(1 - D(G(x))).
@@ -105,10 +110,55 @@ def colour_grain_loss(stylized: Tensor, photo: Tensor) -> Tensor:
 
 
 def _fine_colour(image: Tensor) -> Tensor:
-    red, green, blue = image.unbind(1)
-    luma = 0.299 * red + 0.587 * green + 0.114 * blue
-    chroma = torch.stack([(blue - luma) / 1.772, (red - luma) / 1.402], dim=1)
-    return chroma - F.avg_pool2d(chroma, 5, stride=1, padding=2, count_include_pad=False)
+    red, _, blue = image.split(1, dim=1)
+    luma = _luma(image)
+    return _fine(torch.cat([(blue - luma) / 1.772, (red - luma) / 1.402], dim=1))
+
+
+def flat_grain_loss(stylized: Tensor, photo: Tensor) -> Tensor:
+    """How far the fine structure of G(x) is from that of x where x is flat, beyond the paper.
+
+    N x 3 x H x W in [-1, 1]. The mean absolute difference of what is left of the luma (BT.601) without its means over
+    5 x 5 px, each pixel weighted by 1 - d / `FLAT`, at least 0, with d the standard deviation of the luma of x over the
+    same 5 x 5 px. G has no noise to draw from: out of a plain sky it can make no strokes, only a weave.
+    """
+    there = _luma(photo.float())
+    mean = _mean(there)
+    deviation = (_mean(there * there) - mean * mean).clamp_min(0).sqrt()
+    difference = (_fine(_luma(stylized.float())) - (there - mean)).abs()
+    return ((1 - deviation / FLAT).clamp_min(0) * difference).mean()
+
+
+def grid_loss(stylized: Tensor, photo: Tensor) -> Tensor:
+    """How far patterns of 2 and 4 px that are locked to the pixel grid are from those of x, beyond the paper.
+
+    N x 3 x H x W in [-1, 1]; H and W are at least `GRID_WINDOW`. A filter takes out what does not change within 4 px;
+    the mean of the rest over the pixels of a window that share their row and their column modulo 4, one for each of the
+    16, is 0 for strokes, which lie anywhere, and not for the grids that up-sampling by 2 and 2 leaves. The mean
+    absolute difference of these means over the windows of 32 x 32 px.
+    """
+    return F.l1_loss(_grid(stylized.float()), _grid(photo.float()))
+
+
+def _grid(image: Tensor) -> Tensor:
+    taps = torch.tensor([1.0, 2.0, 2.0, 2.0, 1.0], device=image.device) / 8
+    kernel = (taps[:, None] * taps).expand(image.shape[1], 1, 5, 5)
+    local = F.conv2d(F.pad(image, (2, 2, 2, 2), mode="reflect"), kernel, groups=image.shape[1])
+    return F.avg_pool2d(F.pixel_unshuffle(image - local, 4), GRID_WINDOW // 4)
+
+
+def _luma(image: Tensor) -> Tensor:
+    """ITU-R BT.601's, N x 1 x H x W."""
+    red, green, blue = image.split(1, dim=1)
+    return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
+def _mean(image: Tensor) -> Tensor:
+    return F.avg_pool2d(image, 5, stride=1, padding=2, count_include_pad=False)
+
+
+def _fine(image: Tensor) -> Tensor:
+    return image - _mean(image)
 
 
 def content_weight(w_con: float, epoch: int, decay: float = 0.96, decay_epochs: int = 10) -> float:

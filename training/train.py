@@ -109,6 +109,10 @@ class Schedule:
             weights["detail"] = config.w_detail
         if config.w_colour_grain:
             weights["colour_grain"] = config.w_colour_grain
+        if config.w_flat_grain:
+            weights["flat_grain"] = config.w_flat_grain
+        if config.w_grid:
+            weights["grid"] = config.w_grid
         if self.adversarial(step):
             weights["gan"] = 1.0
             if config.w_texture:
@@ -450,6 +454,10 @@ class Trainer:
             losses["detail"] = objective.content_loss(*pair, mask)
         if "colour_grain" in weights:
             losses["colour_grain"] = objective.colour_grain_loss(stylized, photo)
+        if "flat_grain" in weights:
+            losses["flat_grain"] = objective.flat_grain_loss(stylized, photo)
+        if "grid" in weights:
+            losses["grid"] = objective.grid_loss(stylized, photo)
         if "sali" in weights:
             losses["sali"] = objective.saliency_loss(saliency, batch["reference"])
         if "gan" in weights:

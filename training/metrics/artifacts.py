@@ -1,4 +1,4 @@
-"""Artifacts: checkerboards, bands along the border, constant outputs, colours the style does not explain.
+"""Artifacts: checkerboards, grain in flat areas, bands along the border, constant outputs, unexplained colours.
 
 Images are uint8 H x W x 3, RGB, of at least `MIN_SIDE` pixels a side.
 """
@@ -18,6 +18,8 @@ BORDER = 16
 """Width of the border, in pixels."""
 STROKE = 2.0
 """Standard deviation in pixels of the Gaussian that takes brush strokes out before colours are compared."""
+FLAT = 2.0
+"""Standard deviation of the luminance, of 255 levels, below which a neighbourhood is flat."""
 CONSTANT = 5.0
 """Standard deviation of the luminance, of 255 levels, below which an image is near constant."""
 GRID = 16
@@ -70,6 +72,19 @@ def _starts(side: int) -> list[int]:
     """Half-overlapping tiles from edge to edge; multiples of 4 or not, a power spectrum does not see the phase."""
     number = max(1, -(-(side - TILE) // (TILE // 2)) + 1)
     return [round(place) for place in np.linspace(0, side - TILE, number)]
+
+
+def flat_grain(photo: np.ndarray, painting: np.ndarray) -> float | None:
+    """How much a painting differs from pixel to pixel where its photo is flat, in grey levels of 255; None if nowhere.
+
+    The mean absolute difference of the luminance from its mean over 5 x 5 px, over the pixels around which the photo's
+    luminance has a standard deviation below `FLAT` levels in 5 x 5 px. Brush strokes are broader than that: what it
+    sees is a weave or grain, locked to the pixel grid (`checkerboard` sees that alone) or not. Compare with the photo.
+    """
+    before, after = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float64) for image in (photo, painting))
+    mean = cv2.blur(before, (5, 5))
+    flat = cv2.blur(before * before, (5, 5)) - mean * mean < FLAT**2
+    return float(np.abs(after - cv2.blur(after, (5, 5)))[flat].mean()) if flat.any() else None
 
 
 def border_error(photo: np.ndarray, painting: np.ndarray) -> float:
