@@ -87,9 +87,9 @@ class _TransposedConvolution(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         of = (*ctx.needs_input_grad, False)
         grad = grad.contiguous()
-        return torch.ops.aten.convolution_backward(
-            grad, x, weight, None, (2, 2), (1, 1), (1, 1), True, (1, 1), 1, of
-        )[:2]
+        return torch.ops.aten.convolution_backward(grad, x, weight, None, (2, 2), (1, 1), (1, 1), True, (1, 1), 1, of)[
+            :2
+        ]
 
 
 def _backward(grad: Tensor, x: Tensor, weight: Tensor, stride: int, of: tuple[bool, bool, bool]) -> tuple[Tensor, ...]:

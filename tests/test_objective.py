@@ -142,7 +142,7 @@ def test_the_flat_grain_loss_is_the_distance_of_the_fine_luma_where_the_photo_is
 
 
 def grid_means(image: np.ndarray) -> np.ndarray:
-    """Of C x H x W, sides of 32 px: for each row and column modulo 4 the mean of what a [1 2 2 2 1] / 8 filter takes."""
+    """Of C x 32 x 32, for each row and column modulo 4 the mean of what is left by a [1 2 2 2 1] / 8 filter."""
     taps = np.array([1, 2, 2, 2, 1]) / 8
     padded = np.pad(image, ((0, 0), (2, 2), (2, 2)), mode="reflect")
     windows = np.lib.stride_tricks.sliding_window_view(padded, (5, 5), axis=(1, 2))
