@@ -225,7 +225,8 @@ def table(result: dict[str, Any]) -> str:
         "**Artifacts**",
         "",
         "| of | checkerboard 2 px (1 = none) | 4 px (1 = none) | grey levels of 255 | "
-        "grain of flat areas (grey levels) | border error (1 = none) | near-constant | colour shift (CIEDE2000) | not explained by one palette |",
+        "grain of flat areas (grey levels) | border error (1 = none) | near-constant | "
+        "colour shift (CIEDE2000) | not explained by one palette |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for key, label in rows[:2]:
