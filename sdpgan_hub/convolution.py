@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+FEW_MAPS = 3
+
 
 def reflected_convolution(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: tuple[int, int]
@@ -65,7 +67,9 @@ class _ReflectedConvolution(torch.autograd.Function):
         grad_x = grad_weight = grad_bias = None
         if of_weight or of_bias:
             _, grad_weight, grad_bias = _backward(grad, padded, weight, ctx.stride, (False, of_weight, of_bias))
-        if of_x and ctx.stride == 1:
+        if of_x and ctx.stride == 1 and weight.shape[1] <= FEW_MAPS:
+            grad_x = _gradient_of_few_maps(grad, weight)
+        elif of_x and ctx.stride == 1:
             grad_x = _backward(grad, padded, weight, 1, (True, False, False))[0]
         elif of_x:
             like = torch.empty(padded.shape, memory_format=torch.channels_last)
@@ -98,6 +102,21 @@ def _backward(grad: Tensor, x: Tensor, weight: Tensor, stride: int, of: tuple[bo
     return torch.ops.aten.convolution_backward(
         grad, x, weight, biases, (stride, stride), (0, 0), (1, 1), False, (0, 0), 1, of
     )
+
+
+def _gradient_of_few_maps(grad: Tensor, weight: Tensor) -> Tensor:
+    """The gradient for the input of a convolution of stride 1, column by column of the filter, then their sum.
+
+    As in `networks.OutputConvolution`: computed by the eight or sixteen, maps of 3 would waste most of the work.
+    """
+    outputs, inputs, rows, columns = weight.shape
+    filters = weight.flip(2).permute(1, 3, 0, 2).reshape(inputs * columns, outputs, rows, 1)
+    each = F.conv2d(grad, filters, padding=(rows - 1, 0)).unflatten(1, (inputs, columns))
+    width = grad.shape[3]
+    result = grad.new_zeros(grad.shape[0], inputs, grad.shape[2] + rows - 1, width + columns - 1)
+    for column in range(columns):
+        result[..., column : column + width] += each[:, :, column]
+    return result
 
 
 def _fold(grad: Tensor, padding: tuple[int, int]) -> Tensor:

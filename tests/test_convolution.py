@@ -27,15 +27,16 @@ def assert_same(result: Tensor, expected: Tensor, inputs: list[Tensor]) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("maps", [3, 5])
 @pytest.mark.parametrize("biased", [True, False])
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding"),
     [((3, 3), 1, (1, 1)), ((3, 3), 2, (1, 1)), ((7, 7), 1, (3, 3)), ((7, 1), 1, (3, 0)), ((1, 1), 1, (0, 0))],
 )
 def test_a_reflected_convolution_and_its_gradients_are_those_of_padding_and_a_convolution(
-    kernel, stride, padding, biased
+    kernel, stride, padding, biased, maps
 ):
-    x, weight = normal(2, 5, 12, 16).requires_grad_(), normal(7, 5, *kernel, seed=1).requires_grad_()
+    x, weight = normal(2, maps, 12, 16).requires_grad_(), normal(7, maps, *kernel, seed=1).requires_grad_()
     bias = normal(7, seed=2).requires_grad_() if biased else None
     padded = F.pad(x, (padding[1], padding[1], padding[0], padding[0]), mode="reflect")
     expected = F.conv2d(padded, weight, bias, stride)
