@@ -72,7 +72,7 @@ class JoiningConvolution(ReflectedConvolution):
 
     def forward(self, x: Tensor, joined: Tensor) -> Tensor:
         first, second = self.weight.split((x.shape[1], joined.shape[1]), dim=1)
-        return self._conv_forward(x, first, self.bias) + self._conv_forward(joined, second, None)
+        return self._conv_forward(x, first, self.bias).add_(self._conv_forward(joined, second, None))
 
 
 class _JoiningDown(nn.Sequential):
