@@ -381,7 +381,7 @@ def test_a_photo_comes_in_on_stdin_and_the_painting_goes_out_on_stdout(here, tin
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals and pipes")
 def test_ctrl_c_ends_quietly_with_130_whole_files_and_a_whole_json_document(here, tiny):
-    for index in range(60):
+    for index in range(200):
         Image.fromarray(picture(256, 256, seed=index % 3)).save(f"photos/{index:02}.png", compress_level=1)
     root = str(Path(sdpgan_hub.__file__).parents[1])
     started = subprocess.Popen(
@@ -391,14 +391,14 @@ def test_ctrl_c_ends_quietly_with_130_whole_files_and_a_whole_json_document(here
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    while started.poll() is None and not list(Path().glob("out/*.png")):
+    while started.poll() is None and len(list(Path().glob("out/*.png"))) < 3:  # the last may not be noted yet
         time.sleep(0.01)
     os.killpg(started.pid, signal.SIGINT)
     out, errors = started.communicate(timeout=30)
     assert started.returncode == 130
     assert b"Traceback" not in errors and errors.endswith(b"stopped\n")
     done = json.loads(out)
-    assert 0 < len(done) < 63
+    assert 0 < len(done) < 203
     assert not list(Path("out").rglob("*.part"))
 
 
