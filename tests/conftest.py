@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -18,3 +19,8 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"{folder} (real photos and weights) is not on this machine")
     return folder
+
+
+# Tests started in the background ignore Ctrl-C, and so would the programs under test, which inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
