@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 FEW_MAPS = 3
+"""Up to so many maps, an image's, their gradient is computed column by column of the filter."""
 
 
 def reflected_convolution(
@@ -89,11 +90,10 @@ class _TransposedConvolution(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        of = (*ctx.needs_input_grad, False)
-        grad = grad.contiguous()
-        return torch.ops.aten.convolution_backward(grad, x, weight, None, (2, 2), (1, 1), (1, 1), True, (1, 1), 1, of)[
-            :2
-        ]
+        grad_x, grad_weight, _ = torch.ops.aten.convolution_backward(
+            grad.contiguous(), x, weight, None, (2, 2), (1, 1), (1, 1), True, (1, 1), 1, (*ctx.needs_input_grad, False)
+        )
+        return grad_x, grad_weight
 
 
 def _backward(grad: Tensor, x: Tensor, weight: Tensor, stride: int, of: tuple[bool, bool, bool]) -> tuple[Tensor, ...]:
@@ -131,18 +131,20 @@ def _fold(grad: Tensor, padding: tuple[int, int]) -> Tensor:
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """A contiguous N x C x H x W with its channels last in memory; each image is turned as one matrix."""
+    """A contiguous N x C x H x W with its channels last in memory."""
     n, c, h, w = x.shape
-    turned = torch.empty(n, h * w, c)
-    for to, image in zip(turned, x.view(n, c, h * w), strict=True):
-        to.copy_(image.t())
-    return turned.view(n, h, w, c).permute(0, 3, 1, 2)
+    return _turned(x.view(n, c, h * w)).view(n, h, w, c).permute(0, 3, 1, 2)
 
 
 def channels_first(x: Tensor) -> Tensor:
     """The inverse of `channels_last`."""
     n, c, h, w = x.shape
-    turned = torch.empty(n, c, h * w)
-    for to, image in zip(turned, x.permute(0, 2, 3, 1).reshape(n, h * w, c), strict=True):
-        to.copy_(image.t())
-    return turned.view(n, c, h, w)
+    return _turned(x.permute(0, 2, 3, 1).reshape(n, h * w, c)).view(n, c, h, w)
+
+
+def _turned(matrices: Tensor) -> Tensor:
+    """N x A x B to a contiguous N x B x A, matrix by matrix: PyTorch copies a single turned one block by block."""
+    result = matrices.new_empty(matrices.transpose(1, 2).shape)
+    for to, matrix in zip(result, matrices, strict=True):
+        to.copy_(matrix.t())
+    return result

@@ -70,6 +70,12 @@ __all__ = ["Progress", "Schedule", "Trainer", "main", "parse_arguments"]
 
 HEALTH_STEPS = 50
 """At least this often the numbers of the steps are looked at; between, they stay on the accelerator."""
+PIXEL_LOSSES = {
+    "colour_grain": objective.colour_grain_loss,
+    "flat_grain": objective.flat_grain_loss,
+    "grid": objective.grid_loss,
+}
+"""Terms of G(x) and x alone, their weights being w_ and the name."""
 STOP_STEPS = 10
 """Several processes agree this often on whether to stop early; a single one is asked after every step."""
 
@@ -105,14 +111,9 @@ class Schedule:
         weights = {"con": self.w_con(step)}
         if config.saliency_network:
             weights["sali"] = config.w_sali
-        if config.w_detail:
-            weights["detail"] = config.w_detail
-        if config.w_colour_grain:
-            weights["colour_grain"] = config.w_colour_grain
-        if config.w_flat_grain:
-            weights["flat_grain"] = config.w_flat_grain
-        if config.w_grid:
-            weights["grid"] = config.w_grid
+        for term in ("detail", *PIXEL_LOSSES):
+            if weight := getattr(config, f"w_{term}"):
+                weights[term] = weight
         if self.adversarial(step):
             weights["gan"] = 1.0
             if config.w_texture:
@@ -452,12 +453,7 @@ class Trainer:
         if "detail" in weights:
             pair = (shallower[DETAIL_LAYER] for shallower in (stylized_shallower, photo_shallower))
             losses["detail"] = objective.content_loss(*pair, mask)
-        if "colour_grain" in weights:
-            losses["colour_grain"] = objective.colour_grain_loss(stylized, photo)
-        if "flat_grain" in weights:
-            losses["flat_grain"] = objective.flat_grain_loss(stylized, photo)
-        if "grid" in weights:
-            losses["grid"] = objective.grid_loss(stylized, photo)
+        losses |= {term: loss(stylized, photo) for term, loss in PIXEL_LOSSES.items() if term in weights}
         if "sali" in weights:
             losses["sali"] = objective.saliency_loss(saliency, batch["reference"])
         if "gan" in weights:
