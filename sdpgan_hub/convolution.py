@@ -54,26 +54,29 @@ class _ReflectedConvolution(torch.autograd.Function):
     def forward(
         ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: tuple[int, int]
     ) -> Tensor:
-        padded = _pad(x, padding)
-        ctx.save_for_backward(padded, weight)
+        ctx.save_for_backward(x, weight)  # x, often kept by a ReLU already, and padded once more by the backward pass
         ctx.stride, ctx.padding = stride, padding
-        return F.conv2d(padded, weight, bias, stride)
+        return F.conv2d(_pad(x, padding), weight, bias, stride)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        padded, weight = ctx.saved_tensors
+        x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias = ctx.needs_input_grad[:3]
+        rows, columns = ctx.padding
+        shape = (*x.shape[:2], x.shape[2] + 2 * rows, x.shape[3] + 2 * columns)
         grad = grad.contiguous()
         grad_x = grad_weight = grad_bias = None
         if of_weight or of_bias:
+            padded = _pad(x, ctx.padding)
             _, grad_weight, grad_bias = _backward(grad, padded, weight, ctx.stride, (False, of_weight, of_bias))
+            del padded
         if of_x and ctx.stride == 1 and weight.shape[1] <= FEW_MAPS:
             grad_x = _gradient_of_few_maps(grad, weight)
         elif of_x and ctx.stride == 1:
-            grad_x = _backward(grad, padded, weight, 1, (True, False, False))[0]
+            grad_x = _backward(grad, grad.new_empty(shape), weight, 1, (True, False, False))[0]
         elif of_x:
-            like = torch.empty(padded.shape, memory_format=torch.channels_last)
+            like = torch.empty(shape, memory_format=torch.channels_last)
             last = weight.contiguous(memory_format=torch.channels_last)
             grad_x = channels_first(_backward(channels_last(grad), like, last, ctx.stride, (True, False, False))[0])
         return None if grad_x is None else _fold(grad_x, ctx.padding), grad_weight, grad_bias, None, None

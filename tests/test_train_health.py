@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import weakref
 
 import cv2
 import numpy as np
@@ -221,6 +222,33 @@ def test_the_loss_scale_of_fp16_leaves_an_update_as_it_is_and_leaves_out_one_tha
     assert torch.equal(updated[3e38][0]["generator.output.0.weight"], before)
     assert all(math.isfinite(norm) for norm in norms[3e38].values())
     assert scaler.get_scale() < 3e38
+
+
+def test_the_terms_one_after_the_other_give_the_gradients_of_their_sum(trainer):
+    one = trainer(w_texture=1, w_detail=1, w_colour_grain=1)
+    batch, weights = batch_of(one), one.schedule.weights(0)
+    one.backward(batch)
+    gradients = {name: parameter.grad.clone() for name, parameter in one.model.named_parameters()}
+    one.model.zero_grad()
+    stylized, saliency = one.model(batch["photo"])
+    kinds = (one.vgg_terms, one.discriminator_terms, one.saliency_terms, one.pixel_terms)
+    terms = {name: term for kind in kinds for name, term in kind(batch, stylized, saliency, weights.keys()).items()}
+    assert terms.keys() == weights.keys() > {"texture", "detail", "colour_grain", "con_s"}
+    sum(weights[name] * term for name, term in terms.items()).backward()
+    for name, parameter in one.model.named_parameters():
+        torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-3, atol=1e-6)
+
+
+def test_the_activations_of_vgg_are_gone_when_the_next_networks_see_the_result(trainer):
+    one = trainer()
+    activations, alive = [], []
+    one.vgg.layers[5].register_forward_hook(lambda module, inputs, result: activations.append(weakref.ref(result)))
+    one.vgg.register_forward_hook(lambda *_: alive.append(sum(ref() is not None for ref in activations)))
+    for network in (one.discriminator, one.model.saliency_network):
+        network.register_forward_hook(lambda *_: alive.append(sum(ref() is not None for ref in activations)))
+    one.backward(batch_of(one))
+    # S(x), D of all images; VGG(x), which needs no gradient, VGG(G(x)); D(G(x)), S(G(x))
+    assert alive == [0, 0, 0, 1, 0, 0]
 
 
 def test_batches_of_one_photo_are_compared_with_the_one_before(trainer):

@@ -39,6 +39,7 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Collection
 from datetime import timedelta
 
 import cv2
@@ -409,58 +410,41 @@ class Trainer:
 
         Returns the losses and what else tells how the run goes, detached.
         """
-        config, step = self.config, self.progress.step
-        weights = self.schedule.weights(step)
-        photo = batch["photo"].contiguous(memory_format=self.memory_format)
+        config, weights = self.config, self.schedule.weights(self.progress.step)
+        batch = batch | {"photo": batch["photo"].contiguous(memory_format=self.memory_format)}
         losses: dict[str, Tensor] = {}
         numbers: dict[str, Tensor] = {}
 
         with self.accelerator.autocast():
-            stylized, saliency = self.prepared_model(photo)
+            outputs = self.prepared_model(batch["photo"])
+        # what the losses' gradients end at, to go on through G and S together: meanwhile, no two of the other networks
+        # have their activations in memory
+        leaves = [None if output is None else output.detach().requires_grad_() for output in outputs]
+        stylized, saliency = leaves
 
         if "gan" in weights:
             kinds = ["painting", "edge_blurred"] if config.edge_blurred else ["painting"]
-            images = [batch[kind] for kind in kinds]
+            images = [*(batch[kind] for kind in kinds), stylized.detach().to(batch["photo"].dtype)]
             with self.accelerator.autocast():
-                logits = self.prepared_discriminator(torch.cat([*images, stylized.detach().to(photo.dtype)]))
+                logits = self.prepared_discriminator(torch.cat(images))
             logits = dict(zip([*kinds, "generated"], logits.float().chunk(len(kinds) + 1), strict=True))
             loss = objective.discriminator_loss(
                 logits["painting"], logits.get("edge_blurred"), logits["generated"], config.adversarial_loss
             )
             self.accelerator.backward(loss)
-            losses["discriminator"] = loss
+            losses["discriminator"] = loss.detach()
             for kind, values in logits.items():
                 right = objective.accuracy(values, kind == "painting", config.adversarial_loss)
                 numbers[f"discriminator_accuracy/{kind}"] = right
 
-        details = {DETAIL_LAYER} if "detail" in weights else set()
-        kept = details | set(TEXTURE_LAYERS) if "texture" in weights else details
-        with self.accelerator.autocast():
-            with torch.no_grad():
-                photo_features, photo_shallower = self.features(photo, details)
-            stylized_features, stylized_shallower = self.features(stylized, kept)
-            if "texture" in weights:
-                losses["texture"] = objective.texture_loss(textures(stylized_shallower), self.painting_textures)
-            if "gan" in weights:
-                generated_logits = frozen(self.discriminator, stylized)
-            if "con_s" in weights:
-                # Eq. 6 against S(x) of this batch: the parameters of S are constants here, the stylised image is not
-                stylized_saliency = frozen(self.model.saliency_network, stylized)[0]
-        mask = None
-        if config.saliency_mask:
-            mask = objective.saliency_mask(batch["reference"] if saliency is None else saliency)
-        losses["con"] = objective.content_loss(stylized_features, photo_features, mask)
-        if "detail" in weights:
-            pair = (shallower[DETAIL_LAYER] for shallower in (stylized_shallower, photo_shallower))
-            losses["detail"] = objective.content_loss(*pair, mask)
-        losses |= {term: loss(stylized, photo) for term, loss in PIXEL_LOSSES.items() if term in weights}
-        if "sali" in weights:
-            losses["sali"] = objective.saliency_loss(saliency, batch["reference"])
-        if "gan" in weights:
-            losses["gan"] = objective.generator_loss(generated_logits.float(), config.adversarial_loss)
-        if "con_s" in weights:
-            losses["con_s"] = objective.saliency_content_loss(saliency, stylized_saliency)
-        self.accelerator.backward(sum(weight * losses[term] for term, weight in weights.items()))
+        for network_terms in (self.vgg_terms, self.discriminator_terms, self.saliency_terms, self.pixel_terms):
+            terms = network_terms(batch, stylized, saliency, weights.keys())
+            if terms:
+                self.accelerator.backward(sum(weights[name] * term for name, term in terms.items()))
+                losses |= {name: term.detach() for name, term in terms.items()}
+        pairs = zip(outputs, leaves, strict=True)
+        reached = [(output, leaf.grad) for output, leaf in pairs if leaf is not None and leaf.grad is not None]
+        torch.autograd.backward(*zip(*reached, strict=True))
 
         results = stylized.detach().float()
         numbers["output/contrast"] = results.std((2, 3)).mean()
@@ -470,7 +454,56 @@ class Trainer:
                 results = torch.cat([before, results])
         if len(results) > 1:
             numbers["output/variety"] = results.std(0).mean()
-        return {f"loss/{name}": loss.detach() for name, loss in losses.items()} | numbers
+        return {f"loss/{name}": loss for name, loss in losses.items()} | numbers
+
+    def vgg_terms(
+        self, batch: dict[str, Tensor], stylized: Tensor, saliency: Tensor | None, wanted: Collection[str]
+    ) -> dict[str, Tensor]:
+        """Eq. 5, with the mask of Eq. 4, and what lies beyond the paper in VGG's shallower layers."""
+        details = {DETAIL_LAYER} if "detail" in wanted else set()
+        with self.accelerator.autocast():
+            with torch.no_grad():
+                photo_features, photo_shallower = self.features(batch["photo"], details)
+            features, shallower = self.features(stylized, details | set(TEXTURE_LAYERS if "texture" in wanted else ()))
+            terms = {}
+            if "texture" in wanted:
+                terms["texture"] = objective.texture_loss(textures(shallower), self.painting_textures)
+        mask = None
+        if self.config.saliency_mask:
+            mask = objective.saliency_mask(batch["reference"] if saliency is None else saliency)
+        terms["con"] = objective.content_loss(features, photo_features, mask)
+        if details:
+            terms["detail"] = objective.content_loss(shallower[DETAIL_LAYER], photo_shallower[DETAIL_LAYER], mask)
+        return terms
+
+    def discriminator_terms(
+        self, batch: dict[str, Tensor], stylized: Tensor, saliency: Tensor | None, wanted: Collection[str]
+    ) -> dict[str, Tensor]:
+        """G's part of Eq. 3."""
+        if "gan" not in wanted:
+            return {}
+        with self.accelerator.autocast():
+            logits = frozen(self.discriminator, stylized)
+        return {"gan": objective.generator_loss(logits.float(), self.config.adversarial_loss)}
+
+    def saliency_terms(
+        self, batch: dict[str, Tensor], stylized: Tensor, saliency: Tensor | None, wanted: Collection[str]
+    ) -> dict[str, Tensor]:
+        """Eq. 6, for which the parameters of S are constants and the stylised image is not, and Eq. 7."""
+        terms = {}
+        if "con_s" in wanted:
+            with self.accelerator.autocast():
+                stylized_saliency = frozen(self.model.saliency_network, stylized)[0]
+            terms["con_s"] = objective.saliency_content_loss(saliency, stylized_saliency)
+        if "sali" in wanted:
+            terms["sali"] = objective.saliency_loss(saliency, batch["reference"])
+        return terms
+
+    def pixel_terms(
+        self, batch: dict[str, Tensor], stylized: Tensor, saliency: Tensor | None, wanted: Collection[str]
+    ) -> dict[str, Tensor]:
+        """Those of `PIXEL_LOSSES`."""
+        return {name: loss(stylized, batch["photo"]) for name, loss in PIXEL_LOSSES.items() if name in wanted}
 
     def update(self) -> dict[str, Tensor]:
         """Once all gradients of a step are there: one update of D, G and S. Returns the norms of the gradients."""
