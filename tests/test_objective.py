@@ -43,6 +43,12 @@ def test_equation_4_scales_to_two_and_raises_to_one_per_image():
     torch.testing.assert_close(objective.saliency_mask(saliency), expected)
 
 
+def test_a_higher_peak_weighs_the_salient_region_more_and_a_peak_of_one_is_no_mask():
+    saliency = torch.tensor([[[[-1.0, -0.5], [0.0, 1.0]]]])  # scaled to 0..1: 0, 0.25, 0.5, 1
+    torch.testing.assert_close(objective.saliency_mask(saliency, 6), torch.tensor([[[[1.0, 1.5], [3.0, 6.0]]]]))
+    assert torch.equal(objective.saliency_mask(saliency, 1), torch.ones(1, 1, 2, 2))
+
+
 def test_the_mask_of_a_map_without_contrast_is_one_everywhere_and_carries_no_gradient():
     saliency = torch.full((1, 1, 4, 4), 0.3, requires_grad=True)
     mask = objective.saliency_mask(saliency)

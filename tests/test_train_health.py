@@ -290,7 +290,7 @@ def test_an_ablation_leaves_out_its_terms_and_what_they_cost(
     one.vgg.register_forward_hook(lambda *_: ran.append("VGG"))
     one.discriminator.register_forward_hook(lambda *_: ran.append("D"))
     mask = objective.saliency_mask
-    monkeypatch.setattr(objective, "saliency_mask", lambda value: masked.append(value) or mask(value))
+    monkeypatch.setattr(objective, "saliency_mask", lambda value, peak: masked.append(value) or mask(value, peak))
 
     numbers = one.backward(batch)
     assert {name.removeprefix("loss/") for name in numbers if name.startswith("loss/")} == terms
@@ -318,11 +318,11 @@ def test_the_texture_term_is_weighed_in_and_its_gradient_reaches_the_generator(t
 
 
 def test_the_detail_term_is_the_masked_content_loss_of_relu2_2(trainer):
-    one = trainer(w_detail=2)
+    one = trainer(w_detail=2, mask_peak=3)
     batch = batch_of(one)
     saliency, _ = one.model.saliency_network(batch["photo"])
     pair = [one.vgg.layers[:9](one.vgg._normalized(x)) for x in (one.model(batch["photo"])[0], batch["photo"])]
-    expected = objective.content_loss(*pair, objective.saliency_mask(saliency))
+    expected = objective.content_loss(*pair, objective.saliency_mask(saliency, 3))
     assert one.backward(batch)["loss/detail"].item() == pytest.approx(expected.item(), rel=1e-4)
 
 
@@ -379,7 +379,7 @@ def test_a_reference_is_needed_as_soon_as_the_mask_or_s_is_on(trainer, images, t
 
 
 def test_a_style_without_a_saliency_network_loads_and_says_that_it_has_no_maps(launcher, images, tmp_path):
-    launcher.run(tmp_path / "style", max_steps=5, saliency_network="false")
+    launcher.run(tmp_path / "style", max_steps=5, saliency_network="false", mask_peak="3")
     model = SDPGAN.from_pretrained(tmp_path / "style")
     photo = cv2.imread(str(images / "photos/0.png"))
     assert model.stylize(photo).shape == photo.shape
@@ -388,6 +388,7 @@ def test_a_style_without_a_saliency_network_loads_and_says_that_it_has_no_maps(l
     assert not any(name.startswith("saliency") for name in load_file(tmp_path / "style/model.safetensors"))
     card = (tmp_path / "style/README.md").read_text()
     assert "saliency_map" not in card and "| left out | the saliency network, L_sali and L_con_s |" in card
+    assert "the mask of Eq. 4 up to 3.0 (the paper: 2.0)" in card
     assert cv2.imread(str(tmp_path / "style/samples/step_000005.png")).shape == (2 * 48, 8 * 48, 3)
 
 

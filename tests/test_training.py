@@ -103,6 +103,7 @@ def test_a_config_file_and_the_command_line_are_read_strictly(tmp_path: Path):
     for text, named in [("w_conn: 1", "w_conn"), ("batch_size: four", "batch_size"), ("crop_size: 33", "crop_size"),
                         ("use_ema: maybe", "use_ema"), ("- 1", "key: value"), ("batch_size: 2.5", "batch_size"),
                         ("select_by: kid", "select_by"), ("epochs: -1", "epochs"),
+                        ("mask_peak: 0.5", "mask_peak"), ("mask_peak: .inf", "mask_peak"),
                         ("adversarial_loss: hinge", "adversarial_loss"), ("a: [", "YAML")]:  # fmt: skip
         path.write_text(text)
         with pytest.raises(SDPGANError, match=named):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import typing
 from pathlib import Path
 
@@ -61,6 +62,8 @@ class TrainingConfig:
     """Of a term beyond the paper, `objective.texture_loss`; 0: not computed (the paper)."""
     saliency_mask: bool = True
     """False: L_con without the mask of Eq. 4 (Fig. 9 (d)); without `saliency_network` too, what ref. [8] minimises."""
+    mask_peak: float = 2.0
+    """What Eq. 4 scales the highest value of each saliency map to; 2: the paper, 1: no mask."""
     edge_blurred: bool = True
 
     # schedule
@@ -111,6 +114,8 @@ class TrainingConfig:
             raise SDPGANError(
                 f"adversarial_loss is {self.adversarial_loss!r}; choose one of {', '.join(ADVERSARIAL_LOSSES)}."
             )
+        if not 1 <= self.mask_peak < math.inf:
+            raise SDPGANError(f"mask_peak is {self.mask_peak}; it must be a number from 1 up (the paper's is 2).")
         if self.select_by not in SELECTIONS:
             raise SDPGANError(f"select_by is {self.select_by!r}; it is kernel_distance or null.")
         if self.crop_size > self.image_size:

@@ -97,6 +97,8 @@ def _first_weights(style: str | None) -> str:
 def _weights(config: dict[str, Any]) -> str:
     beyond = "".join(f", {key} {config[key]} (beyond the paper)" for key in BEYOND_THE_PAPER if config.get(key))
     w_con = f"w_con {config['w_con']} (x {config['w_con_decay']} every {config['w_con_decay_epochs']} epochs)"
+    if config["saliency_mask"] and config["mask_peak"] != TrainingConfig.mask_peak:
+        w_con += f", the mask of Eq. 4 up to {config['mask_peak']} (the paper: {TrainingConfig.mask_peak})"
     if not config["saliency_network"]:
         return w_con + beyond
     return f"{w_con}, w_con_s {config['w_con_s']}, w_sali {config['w_sali']}{beyond}"

@@ -54,15 +54,17 @@ def accuracy(logits: Tensor, painting: bool, kind: str = "bce") -> Tensor:
     return (taken_for_painting == painting).float().mean()
 
 
-def saliency_mask(saliency: Tensor) -> Tensor:
-    """S'(x)_m of Eq. 4: the map scaled to 0..2 per image, values below 1 raised to 1; N x 1 x H x W, detached.
+def saliency_mask(saliency: Tensor, peak: float = 2.0) -> Tensor:
+    """S'(x)_m of Eq. 4: the map scaled to 0..`peak` per image, values below 1 raised to 1; N x 1 x H x W, detached.
+
+    The paper's peak is 2. A higher one weighs what people look at more, and reaches further down the map.
 
     A map without any contrast has no salient region: its mask is 1 everywhere. Any range will do: where there is no
     saliency network (Fig. 9 (c)) it is the mask of the reference z.
     """
     saliency = saliency.detach().float()
     lowest, highest = saliency.amin((1, 2, 3), keepdim=True), saliency.amax((1, 2, 3), keepdim=True)
-    scaled = 2 * (saliency - lowest) / (highest - lowest).clamp_min(1e-6)
+    scaled = peak * (saliency - lowest) / (highest - lowest).clamp_min(1e-6)
     return scaled.clamp_min(1)
 
 

@@ -470,7 +470,8 @@ class Trainer:
                 terms["texture"] = objective.texture_loss(textures(shallower), self.painting_textures)
         mask = None
         if self.config.saliency_mask:
-            mask = objective.saliency_mask(batch["reference"] if saliency is None else saliency)
+            map_of_photo = batch["reference"] if saliency is None else saliency
+            mask = objective.saliency_mask(map_of_photo, self.config.mask_peak)
         terms["con"] = objective.content_loss(features, photo_features, mask)
         if details:
             terms["detail"] = objective.content_loss(shallower[DETAIL_LAYER], photo_shallower[DETAIL_LAYER], mask)
