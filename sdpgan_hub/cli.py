@@ -111,6 +111,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_files(stylize, "photo.jpg becomes photo.STYLE.jpg beside it, a folder FOLDER.STYLE")
     _add_style(stylize)
+    stylize.add_argument(
+        "--detail-skip",
+        type=_share,
+        metavar="0..1",
+        help="the share of the photo's fine structure that is kept where people look (default: the style's own)",
+    )
     stylize.set_defaults(run=run_stylize)
 
     saliency = commands.add_parser(
@@ -191,6 +197,16 @@ def _max_size(text: str) -> int:
     return int(text)
 
 
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
+    return share
+
+
 def run_styles(options: argparse.Namespace) -> int:
     """`sdpgan styles`: name, size and folder of each shipped style."""
     from .styles import available
@@ -214,7 +230,11 @@ def run_stylize(options: argparse.Namespace) -> int:
     if not jobs:
         return _report(options, [], [])
     model = _load(options)
-    return run(jobs, options, lambda image: model.stylize(image, max_size=options.max_size))
+
+    def paint(image: Image.Image) -> Image.Image:
+        return model.stylize(image, max_size=options.max_size, detail_skip=options.detail_skip)
+
+    return run(jobs, options, paint)
 
 
 def run_saliency(options: argparse.Namespace) -> int:

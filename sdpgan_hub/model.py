@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from . import card, checkpoint, imaging, styles
 from .errors import SDPGANError
 from .imaging import ImageLike, Picture
-from .networks import MIN_SIZE, Generator, SaliencyNetwork
+from .networks import MIN_SIZE, Generator, SaliencyNetwork, keep_detail
 
 PAPER_URL = "https://doi.org/10.1109/TIP.2020.3036754"
 BATCH_PIXELS = 512 * 512
 """Images of one size share a batch up to this many pixels; a larger image is a batch of its own."""
-LATER_ARGUMENTS = {"saliency_network": True}
+LATER_ARGUMENTS = {"saliency_network": True, "detail_skip": 0.0}
 """What a config.json that was written before these keys existed means."""
 
 
@@ -45,6 +45,11 @@ class SDPGAN(
         upsampling: "transposed" (the paper), "resize" or "bilinear".
         feature_concatenation: False leaves S's features out of G (an ablation).
         saliency_network: False leaves S out (an ablation, Fig. 9 (c)); such a model paints and has no saliency maps.
+        detail_skip: the share, 0 to 1, of the photo's fine structure that paintings have where S is highest
+            (`networks.keep_detail`); beyond the paper, whose value is 0.
+
+    Raises:
+        SDPGANError: an argument is out of its range, or needs the saliency network that is left out.
 
     Attributes:
         saliency_network: S, a `SaliencyNetwork`; None where it is left out.
@@ -59,18 +64,21 @@ class SDPGAN(
         upsampling: str = "transposed",
         feature_concatenation: bool = True,
         saliency_network: bool = True,
+        detail_skip: float = 0.0,
     ):
         super().__init__()
         if feature_concatenation and not saliency_network:
             raise SDPGANError(
                 "feature_concatenation needs the saliency network; set it to False, or saliency_network True."
             )
-        self.config: dict[str, int | str | bool] = {
+        _check_detail_skip(detail_skip, saliency_network)
+        self.config: dict[str, int | float | str | bool] = {
             "base_channels": base_channels,
             "residual_blocks": residual_blocks,
             "upsampling": upsampling,
             "feature_concatenation": feature_concatenation,
             "saliency_network": saliency_network,
+            "detail_skip": float(detail_skip),
         }
         self.saliency_network = SaliencyNetwork(base_channels, upsampling) if saliency_network else None
         self.generator = Generator(base_channels, residual_blocks, upsampling, feature_concatenation)
@@ -91,10 +99,14 @@ class SDPGAN(
             The paintings, N x 3 x H x W in [-1, 1], and the maps, N x 1 x H x W in [-1, 1]; None for the maps where S
             is left out.
         """
+        return self._paint_and_map(x, self.config["detail_skip"])
+
+    def _paint_and_map(self, x: Tensor, detail_skip: float) -> tuple[Tensor, Tensor | None]:
         if self.saliency_network is None:
             return self.generator(x), None
         saliency, features = self.saliency_network(x)
-        return self.generator(x, features), saliency
+        painting = self.generator(x, features)
+        return (keep_detail(painting, x, saliency, detail_skip) if detail_skip else painting), saliency
 
     def stylize(
         self,
@@ -102,6 +114,7 @@ class SDPGAN(
         *,
         return_saliency: bool = False,
         max_size: int | None = None,
+        detail_skip: float | None = None,
     ) -> Any:
         """Photos to paintings of the same kind and size.
 
@@ -112,16 +125,22 @@ class SDPGAN(
             max_size: paint at no more than this many pixels along the longer side, and enlarge the painting to the
                 photo's size. Bounds time and memory, which grow with the number of pixels, at the price of detail: with
                 base_channels 64 in float32 on a CPU, painting takes about 2.3 kB a pixel, 28 GB for 12 megapixels.
+            detail_skip: the share, 0 to 1, of the photo's fine structure that the painting has where S is highest; None
+                takes the style's own, `config["detail_skip"]`.
 
         Returns:
             The painting, or a list of them for a list; with `return_saliency`, (painting, map) or (paintings, maps).
 
         Raises:
-            SDPGANError: if an image cannot be read, memory runs out, or a map is asked of a model without S.
+            SDPGANError: if an image cannot be read, memory runs out, detail_skip is not from 0 to 1, or a map or a
+                detail_skip above 0 is asked of a model without S.
         """
         if return_saliency:
             self._check_saliency_network()
-        results = self._run(self if return_saliency else self._paint, image, max_size)
+        share = self.config["detail_skip"] if detail_skip is None else detail_skip
+        _check_detail_skip(share, self.saliency_network is not None)
+        network = self._paint_and_map if share or return_saliency else lambda x, _: self._paint(x)
+        results = self._run(lambda x: network(x, share)[: 1 + return_saliency], image, max_size)
         paintings, maps = [], []
         for picture, outputs in results:
             paintings.append(picture.restore(outputs[0]))
@@ -380,6 +399,13 @@ class SDPGAN(
         if not all(torch.isfinite(output).all() for output in outputs):
             raise SDPGANError(f"The model gave values that are not finite in {x.dtype}; use torch.float32 or bfloat16.")
         return tuple(output if working == tuple(size) else imaging.resize(output, *size) for output in outputs)
+
+
+def _check_detail_skip(share: float, saliency_network: bool) -> None:
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
+        raise SDPGANError(f"detail_skip is {share!r}; give a number from 0 (none of the photo's detail) to 1.")
+    if share and not saliency_network:
+        raise SDPGANError("detail_skip needs the saliency network, which this model is without; leave it 0.")
 
 
 def _read_each(image: ImageLike | Sequence[ImageLike]) -> Iterator[Picture]:

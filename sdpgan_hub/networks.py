@@ -31,6 +31,11 @@ MIN_SIZE = 16
 """Reflection padding of 3 px needs 4 px, at a quarter of the resolution."""
 UPSAMPLING = ("transposed", "resize", "bilinear")
 
+DETAIL_SIGMA = 4.0
+"""Fine structure is what a Gaussian of this many pixels leaves out."""
+_LUMA = (0.299, 0.587, 0.114)
+_DETAIL_RADIUS = round(3 * DETAIL_SIGMA)
+
 SaliencyFeatures = tuple[Tensor, Tensor, Tensor]
 
 
@@ -344,3 +349,33 @@ def _checked_width(base_channels: int) -> int:
 def _check_upsampling(upsampling: str) -> None:
     if upsampling not in UPSAMPLING:
         raise SDPGANError(f"upsampling is {upsampling!r}; choose one of {', '.join(UPSAMPLING)}.")
+
+
+def keep_detail(painting: Tensor, photo: Tensor, saliency: Tensor, share: float) -> Tensor:
+    """The painting with fine structure of the photo where people look, beyond the paper: a skip connection around G.
+
+        G(x) + share (S(x) + 1) / 2 fine(Y(x) - Y(G(x)))
+
+    Y is the luma (ITU-R BT.601) and fine(a) what a Gaussian of `DETAIL_SIGMA` px leaves of a. Hues, tones and what is
+    broader than a few pixels stay the painting's everywhere, and all of it where the map is 0. The map is a constant:
+    through it S could lower a loss by ceasing to detect.
+
+    Args:
+        painting: G(x), N x 3 x H x W in [-1, 1].
+        photo: x, likewise. H and W are at least `MIN_SIZE`.
+        saliency: S(x), N x 1 x H x W in [-1, 1].
+        share: 0 (the painting as it is) to 1 (at the most salient places, all of the photo's fine luma).
+    """
+    luma = painting.new_tensor(_LUMA).view(1, 3, 1, 1)
+    difference = ((photo - painting) * luma).sum(1, keepdim=True)
+    fine = difference - _blurred(difference)
+    return (painting + share * (saliency.detach() + 1) / 2 * fine).clamp(-1, 1)
+
+
+def _blurred(image: Tensor) -> Tensor:
+    """One channel, after a Gaussian of `DETAIL_SIGMA` px, mirrored at the border."""
+    places = torch.arange(-_DETAIL_RADIUS, _DETAIL_RADIUS + 1, device=image.device)
+    taps = torch.exp(-0.5 * (places / DETAIL_SIGMA) ** 2)
+    taps = (taps / taps.sum()).to(image.dtype)
+    padded = F.pad(image, (_DETAIL_RADIUS,) * 4, mode="reflect")
+    return F.conv2d(F.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))

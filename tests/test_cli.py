@@ -149,6 +149,13 @@ def test_the_colour_profile_stays_and_the_cameras_data_does_not(here, tiny, suff
         assert EXIF_ARTIST not in result.getexif() and EXIF_ORIENTATION not in result.getexif()
 
 
+def test_detail_skip_keeps_as_much_of_the_photo_as_in_python(here, tiny, model):
+    for share in ("0.5", "1"):
+        assert main(["stylize", "photo.png", "-o", f"{share}.png", "--style", str(tiny), "--detail-skip", share]) == 0
+        assert np.array_equal(pixels(f"{share}.png"), np.asarray(model.stylize("photo.png", detail_skip=float(share))))
+    assert not np.array_equal(pixels("0.5.png"), pixels("1.png"))
+
+
 def test_max_size_paints_small_and_gives_the_photos_size(here, tiny, model):
     arguments = ["stylize", "photo.png", "-o", "out.png", "--style", str(tiny), "--max-size", "24"]
     assert main(arguments) == 0
@@ -238,6 +245,8 @@ def test_what_cannot_be_done_is_one_line_with_exit_code_2_and_writes_nothing(her
         ["stylize", "photo.png", "--quality", "0"],
         ["stylize", "photo.png", "--quality", "high"],
         ["stylize", "photo.png", "--max-size", "3"],
+        ["stylize", "photo.png", "--detail-skip", "1.5"],
+        ["stylize", "photo.png", "--detail-skip", "much"],
         ["stylize", "photo.png", "--overwrite", "--skip-existing"],
         ["saliency", "photo.png", "--method", "guess"],
         ["saliency", "photo.png", "--view", "cube"],

@@ -399,3 +399,18 @@ def test_real_paintings_are_closer_to_their_other_half_than_photos_are(shared: P
     paintings, photos = (network(paths, 4)["768"] for paths in files)
     floor = style.distance(*style.halves(paintings), "768")["KID-768"]
     assert style.distance(photos, paintings, "768")["KID-768"] > 5 * abs(floor)
+
+
+def test_detail_skip_paints_with_more_of_the_photo_than_the_style_s_own(
+    photos, paintings, inception, vgg_weights, tmp_path
+):
+    torch.manual_seed(0)
+    SDPGAN(base_channels=4, residual_blocks=1, detail_skip=1.0).save_pretrained(tmp_path / "style")
+    own, none = (
+        scored(photos, paintings, inception, vgg_weights, style_name=str(tmp_path / "style"), detail_skip=share)
+        for share in (None, 0.0)
+    )
+    assert (own["settings"]["detail_skip"], none["settings"]["detail_skip"]) == (1.0, 0.0)
+    assert own["detail"]["salient"]["detail_kept"] > none["detail"]["salient"]["detail_kept"] + 0.05
+    with pytest.raises(SDPGANError, match="detail_skip is for how a --style paints"):
+        scored(photos, paintings, inception, vgg_weights, outputs=photos / "photos", detail_skip=0.5)

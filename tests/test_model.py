@@ -10,11 +10,13 @@ import numpy as np
 import PIL.Image
 import pytest
 import safetensors.torch
+import scipy.ndimage
 import torch
 from huggingface_hub import ModelCard
 from skimage import data
 
 from sdpgan_hub import SDPGAN, SDPGANError, checkpoint, imaging
+from sdpgan_hub.networks import keep_detail
 
 TINY = {"base_channels": 4, "residual_blocks": 1}
 
@@ -265,13 +267,15 @@ def test_config_json_holds_the_arguments_and_the_marker(saved):
         "upsampling": "transposed",
         "feature_concatenation": True,
         "saliency_network": True,
+        "detail_skip": 0.0,
     }
 
 
 @pytest.mark.parametrize("upsampling", ["resize", "bilinear"])
 def test_every_argument_survives_the_round_trip(tmp_path, upsampling):
+    whole = upsampling == "bilinear"
     options = {"base_channels": 5, "residual_blocks": 0, "upsampling": upsampling, "feature_concatenation": False,
-               "saliency_network": False}  # fmt: skip
+               "saliency_network": whole, "detail_skip": 0.25 if whole else 0.0}  # fmt: skip
     SDPGAN(**options).save_pretrained(tmp_path)
     model = SDPGAN.from_pretrained(tmp_path)
     assert model.config == options
@@ -283,6 +287,71 @@ def test_a_config_json_from_before_saliency_network_means_that_there_is_one(save
     del config["saliency_network"]
     (saved / "config.json").write_text(json.dumps(config))
     assert SDPGAN.from_pretrained(saved).config["saliency_network"] is True
+
+
+def test_a_config_json_from_before_detail_skip_means_that_there_is_none(saved):
+    config = json.loads((saved / "config.json").read_text())
+    del config["detail_skip"]
+    (saved / "config.json").write_text(json.dumps(config))
+    assert SDPGAN.from_pretrained(saved).config["detail_skip"] == 0
+
+
+# the detail skip
+
+
+def test_the_detail_skip_is_its_formula_in_plain_numpy(photo):
+    torch.manual_seed(0)
+    model = SDPGAN(**TINY, detail_skip=0.7).eval()
+    image = photo[:60].astype(np.float32) / 255  # a size that needs no padding
+    painting, saliency = model.stylize(image, detail_skip=0.0, return_saliency=True)
+    luma = (image - painting) @ np.array([0.299, 0.587, 0.114], np.float32)
+    fine = luma - scipy.ndimage.gaussian_filter(luma, 4, mode="mirror", truncate=3)
+    expected = np.clip(painting + 0.7 * saliency[..., None] * fine[..., None], 0, 1)
+    result, same_saliency = model.stylize(image, return_saliency=True)
+    assert np.abs(result - painting).max() > 0.05
+    np.testing.assert_allclose(result, expected, atol=1e-5)
+    np.testing.assert_array_equal(same_saliency, saliency)
+    np.testing.assert_array_equal(model.stylize(image), result)
+    np.testing.assert_array_equal(model.stylize(image, detail_skip=0.7), result)
+
+
+def test_where_all_is_salient_a_full_detail_skip_has_the_photo_s_fine_luma_and_the_painting_s_colours():
+    photo, painting = (torch.rand(2, 3, 40, 48) * 0.4 - 0.2 for _ in range(2))  # nothing to clamp
+    kept = keep_detail(painting, photo, torch.ones(2, 1, 40, 48), 1.0)
+    luma = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
+
+    def fine(image):
+        grey = (image * luma).sum(1).numpy()
+        return grey - scipy.ndimage.gaussian_filter(grey, (0, 4, 4), mode="mirror", truncate=3)
+
+    change = (kept - painting).numpy()
+    np.testing.assert_allclose(change[:, 0], fine(photo) - fine(painting), atol=1e-6)
+    np.testing.assert_allclose(change, np.broadcast_to(change[:, :1], change.shape), atol=1e-6)
+    torch.testing.assert_close(keep_detail(painting, photo, -torch.ones(2, 1, 40, 48), 1.0), painting)
+
+
+def test_no_loss_reaches_s_through_the_map_of_the_detail_skip():
+    saliency = torch.zeros(1, 1, 16, 16, requires_grad=True)
+    painting = torch.rand(1, 3, 16, 16, requires_grad=True)
+    keep_detail(painting, torch.rand(1, 3, 16, 16), saliency, 0.5).sum().backward()
+    assert saliency.grad is None and painting.grad is not None
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan"), "0.5", True])
+def test_a_detail_skip_that_is_no_share_is_refused(model, photo, share):
+    for ask in (lambda: model.stylize(photo, detail_skip=share), lambda: SDPGAN(**TINY, detail_skip=share)):
+        with pytest.raises(SDPGANError, match="detail_skip") as error:
+            ask()
+        assert repr(share) in one_sentence(error)
+
+
+def test_a_detail_skip_without_a_saliency_network_is_refused(photo):
+    without = {**TINY, "feature_concatenation": False, "saliency_network": False}
+    for ask in (lambda: SDPGAN(**without, detail_skip=0.5), lambda: SDPGAN(**without).stylize(photo, detail_skip=0.5)):
+        with pytest.raises(SDPGANError, match="detail_skip needs the saliency network") as error:
+            ask()
+        one_sentence(error)
+    assert SDPGAN(**without).stylize(photo, detail_skip=0).shape == photo.shape
 
 
 def test_a_model_without_a_saliency_network_paints_and_refuses_to_give_maps(photo, tmp_path):

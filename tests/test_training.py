@@ -88,6 +88,8 @@ def test_each_ablation_of_the_paper_is_a_key_and_leaves_out_its_terms():
     assert terms(saliency_network=False).keys() == {"con", "gan"}  # Fig. 9 (c)
     assert terms(w_con_s=0).keys() == {"con", "sali", "gan"}  # Fig. 10
     assert TrainingConfig(saliency_network=False).network["feature_concatenation"] is False
+    assert TrainingConfig(detail_skip=0.5, saliency_network=False).network["detail_skip"] == 0
+    assert TrainingConfig(detail_skip=0.5).network["detail_skip"] == 0.5
     assert TrainingConfig(feature_concatenation=False).network["saliency_network"] is True  # Fig. 11
     assert Schedule(TrainingConfig(), 100).weights(0).keys() == {"con", "sali"}
 
@@ -104,6 +106,7 @@ def test_a_config_file_and_the_command_line_are_read_strictly(tmp_path: Path):
                         ("use_ema: maybe", "use_ema"), ("- 1", "key: value"), ("batch_size: 2.5", "batch_size"),
                         ("select_by: kid", "select_by"), ("epochs: -1", "epochs"),
                         ("mask_peak: 0.5", "mask_peak"), ("mask_peak: .inf", "mask_peak"),
+                        ("detail_skip: 1.5", "detail_skip"),
                         ("adversarial_loss: hinge", "adversarial_loss"), ("a: [", "YAML")]:  # fmt: skip
         path.write_text(text)
         with pytest.raises(SDPGANError, match=named):

@@ -28,6 +28,9 @@ class TrainingConfig:
     """False: G does not take in S's features (Fig. 11)."""
     saliency_network: bool = True
     """False: no S, so no concatenation, no L_sali, no L_con_s; the mask is that of the reference (Fig. 9 (c))."""
+    detail_skip: float = 0.0
+    """The share of the photo's fine structure that results have where S is highest (`networks.keep_detail`), beyond the
+    paper; 0: none (the paper)."""
     discriminator_channels: int = 32
 
     # data
@@ -116,6 +119,8 @@ class TrainingConfig:
             )
         if not 1 <= self.mask_peak < math.inf:
             raise SDPGANError(f"mask_peak is {self.mask_peak}; it must be a number from 1 up (the paper's is 2).")
+        if not 0 <= self.detail_skip <= 1:
+            raise SDPGANError(f"detail_skip is {self.detail_skip}; it must be a number from 0 (the paper) to 1.")
         if self.select_by not in SELECTIONS:
             raise SDPGANError(f"select_by is {self.select_by!r}; it is kernel_distance or null.")
         if self.crop_size > self.image_size:
@@ -134,7 +139,10 @@ class TrainingConfig:
         """The arguments of `SDPGAN`."""
         keys = ("base_channels", "residual_blocks", "upsampling", "saliency_network")
         arguments = {key: getattr(self, key) for key in keys}
-        return arguments | {"feature_concatenation": self.feature_concatenation and self.saliency_network}
+        return arguments | {
+            "feature_concatenation": self.feature_concatenation and self.saliency_network,
+            "detail_skip": self.detail_skip if self.saliency_network else 0.0,
+        }
 
 
 def read_config(path: str | Path | None, overrides: dict[str, typing.Any] | None = None) -> TrainingConfig:

@@ -86,6 +86,7 @@ def evaluate(
     seed: int = 0,
     write: Path | None = None,
     sheet: Path | None = None,
+    detail_skip: float | None = None,
 ) -> dict[str, Any]:
     """All figures of a style, or of the files in `outputs`, as what JSON holds; see `main` for the arguments.
 
@@ -96,6 +97,8 @@ def evaluate(
     """
     if (style_name is None) == (outputs is None):
         raise SDPGANError("Give --style or --outputs, one of them.")
+    if detail_skip is not None and style_name is None:
+        raise SDPGANError("detail_skip is for how a --style paints; leave it out with --outputs.")
     least = {"size": artifacts.MIN_SIDE, "batch_size": 1, "workers": 0, "limit": style.MIN_SAMPLES}
     for name, value in {"size": size, "batch_size": batch_size, "workers": workers, "limit": limit}.items():
         if value is not None and value < least[name]:
@@ -116,7 +119,9 @@ def evaluate(
 
     with contextlib.ExitStack() as stack:
         folder = write or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sdpgan_evaluate_")))
-        subjects, resized = _write_subjects(photos, sources, model, given, outputs, found_masks, size, folder)
+        subjects, resized = _write_subjects(
+            photos, sources, model, detail_skip, given, outputs, found_masks, size, folder
+        )
         if masks is not None and not any(subject.mask for subject in subjects):
             raise SDPGANError(f"No mask in {masks} has the path of a photo in {photos}, suffixes aside.")
         shown = {subject.name for subject in _spread(subjects, SHEET_PHOTOS)} if sheet is not None else set()
@@ -147,6 +152,7 @@ def evaluate(
             "photos": len(subjects),
             "paintings": len(painting_files),
             "outputs_resized": resized,
+            "detail_skip": detail_skip if model is None or detail_skip is not None else model.config["detail_skip"],
         },
         "style": _style_figures(features, feature_layer, seed),
         "detail": _detail_figures(measured, subjects),
@@ -250,6 +256,7 @@ def _write_subjects(
     photos: Path,
     sources: list[Path],
     model: SDPGAN | None,
+    detail_skip: float | None,
     given: dict[Path, Path] | None,
     outputs: Path | None,
     masks: dict[Path, Path],
@@ -272,7 +279,7 @@ def _write_subjects(
     for source, stem in zip(tqdm(sources, desc="paintings", unit="photo", leave=False), stems, strict=True):
         photo = pictures.read_scaled(source, size)
         if given is None:
-            painting = model.stylize(photo)
+            painting = model.stylize(photo, detail_skip=detail_skip)
         else:
             painting = pictures.read(given[stem])
             if painting.shape != photo.shape:
@@ -414,6 +421,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--style", metavar="NAME|FOLDER|HUB_ID", help="the style that paints the photos")
     what.add_argument("--outputs", type=Path, metavar="DIR", help="what another program made of the same photos")
+    parser.add_argument("--detail_skip", type=float, metavar="SHARE",
+                        help="paint with this share of the photo's fine structure where people look, in place of the "
+                        "style's own: 0 for the generator alone")  # fmt: skip
     parser.add_argument("--photos", type=Path, metavar="DIR", required=True)
     parser.add_argument("--paintings", type=Path, metavar="DIR", required=True, help="the style to come close to")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="human masks, used for each photo that has one")
