@@ -52,3 +52,12 @@ def test_the_saliency_network_finds_the_flower(style: SDPGAN):
     inside = (x - 308) ** 2 + (y - 223) ** 2 < 110**2
     outside = ((x - 308) ** 2 + (y - 223) ** 2 > 160**2) & (y < 360)
     assert saliency[inside].mean() > saliency[outside].mean() + 0.2
+
+
+def test_the_flower_keeps_more_of_its_fine_structure_than_the_generator_alone_leaves_it(style: SDPGAN):
+    photo = np.asarray(Image.open(next(path for path in EXAMPLES if path.stem == "flower")).convert("RGB"))
+    assert style.config["detail_skip"] > 0
+    steps = [np.diff(image.astype(np.float32).mean(2)[150:290, 240:370], axis=1).ravel() for image in
+             (photo, style.stylize(photo), style.stylize(photo, detail_skip=0))]  # fmt: skip
+    kept, alone = (np.corrcoef(steps[0], one)[0, 1] for one in steps[1:])
+    assert kept > 0.85 and kept > alone + 0.02

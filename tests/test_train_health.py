@@ -378,6 +378,20 @@ def test_a_reference_is_needed_as_soon_as_the_mask_or_s_is_on(trainer, images, t
         assert len(one.data) == 8
 
 
+def test_a_training_with_a_detail_skip_sees_it_and_its_style_has_it(launcher, images, trainer, tmp_path):
+    one = trainer(detail_skip=1)
+    batch = batch_of(one)
+    painted = one.model(batch["photo"])[0]
+    one.model.config["detail_skip"] = 0.0
+    assert (painted - one.model(batch["photo"])[0]).abs().max() > 0.05
+    launcher.run(tmp_path / "skipped", max_steps=3, detail_skip=0.5)
+    style = SDPGAN.from_pretrained(tmp_path / "skipped")
+    assert style.config["detail_skip"] == 0.5
+    assert "paintings have 0.5 of the photo's fine structure" in (tmp_path / "skipped/README.md").read_text()
+    photo = cv2.imread(str(images / "photos/0.png"))
+    assert not np.array_equal(style.stylize(photo), style.stylize(photo, detail_skip=0))
+
+
 def test_a_style_without_a_saliency_network_loads_and_says_that_it_has_no_maps(launcher, images, tmp_path):
     launcher.run(tmp_path / "style", max_steps=5, saliency_network="false", mask_peak="3")
     model = SDPGAN.from_pretrained(tmp_path / "style")
