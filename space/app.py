@@ -114,7 +114,8 @@ ABOUT_THE_MAP = """
 ### What the saliency map shows
 Before it paints, the network guesses what a viewer looks at first. The map is that guess: bright stands out, dark is
 background. In training, lost content in a bright region costs up to twice as much as in a dark one, and the painter
-reads the same features while it works. So a face or a cup stays recognisable while sky and grass become brushwork.
+reads the same features while it works. Where the map is bright, the shipped styles also take fine structure, though no
+colour, from the photo. So a face or a cup stays recognisable while sky and grass become brushwork.
 
 Method: R. Li et al., [SDP-GAN: Saliency Detail Preservation Generative Adversarial Networks for High Perceptual Quality
 Style Transfer](https://doi.org/10.1109/TIP.2020.3036754), IEEE Transactions on Image Processing 30, 2021. This page
