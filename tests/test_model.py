@@ -330,6 +330,23 @@ def test_where_all_is_salient_a_full_detail_skip_has_the_photo_s_fine_luma_and_t
     torch.testing.assert_close(keep_detail(painting, photo, -torch.ones(2, 1, 40, 48), 1.0), painting)
 
 
+def test_a_large_photo_has_the_map_of_its_detail_skip_from_a_copy_of_256_px():
+    torch.manual_seed(0)
+    model = SDPGAN(**TINY, detail_skip=0.7).eval()
+    image = np.ascontiguousarray(data.astronaut()[:320, :512], np.float32) / 255
+    painting, saliency = model.stylize(image, detail_skip=0.0, return_saliency=True)
+    x = imaging.to_signed(torch.from_numpy(image).permute(2, 0, 1)[None])
+    with torch.no_grad():
+        copy = torch.nn.functional.interpolate(x, size=(256, 408), mode="area")  # 409.6, in fours
+        map_ = torch.nn.functional.interpolate(model.saliency_network(copy)[0], size=(320, 512), mode="bilinear")
+        signed = imaging.to_signed(torch.from_numpy(painting).permute(2, 0, 1)[None])
+        expected = (keep_detail(signed, x, map_, 0.7)[0].permute(1, 2, 0).numpy() + 1) / 2
+    result, full_map = model.stylize(image, return_saliency=True)
+    np.testing.assert_allclose(result, expected, atol=1e-5)
+    np.testing.assert_array_equal(full_map, saliency)
+    np.testing.assert_allclose(model.stylize(image), result, atol=1e-6)
+
+
 def test_no_loss_reaches_s_through_the_map_of_the_detail_skip():
     saliency = torch.zeros(1, 1, 16, 16, requires_grad=True)
     painting = torch.rand(1, 3, 16, 16, requires_grad=True)
