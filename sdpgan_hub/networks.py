@@ -33,7 +33,6 @@ UPSAMPLING = ("transposed", "resize", "bilinear")
 
 DETAIL_SIGMA = 4.0
 """Fine structure is what a Gaussian of this many pixels leaves out."""
-_LUMA = (0.299, 0.587, 0.114)
 _DETAIL_RADIUS = round(3 * DETAIL_SIGMA)
 
 SaliencyFeatures = tuple[Tensor, Tensor, Tensor]
@@ -366,10 +365,15 @@ def keep_detail(painting: Tensor, photo: Tensor, saliency: Tensor, share: float)
         saliency: S(x), N x 1 x H x W in [-1, 1].
         share: 0 (the painting as it is) to 1 (at the most salient places, all of the photo's fine luma).
     """
-    luma = painting.new_tensor(_LUMA).view(1, 3, 1, 1)
-    difference = ((photo - painting) * luma).sum(1, keepdim=True)
+    difference = luma(photo - painting)
     fine = difference - _blurred(difference)
     return (painting + share * (saliency.detach() + 1) / 2 * fine).clamp(-1, 1)
+
+
+def luma(image: Tensor) -> Tensor:
+    """ITU-R BT.601's, N x 3 x H x W to N x 1 x H x W; linear, so of differences too."""
+    red, green, blue = image.split(1, dim=1)
+    return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
 def _blurred(image: Tensor) -> Tensor:

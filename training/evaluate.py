@@ -114,6 +114,8 @@ def evaluate(
     found_masks = _by_stem(masks) if masks is not None else {}
     given = _by_stem(outputs) if outputs is not None else None
     model = SDPGAN.from_pretrained(style_name, map_location=device) if style_name is not None else None
+    if model is not None and detail_skip is None:
+        detail_skip = model.config["detail_skip"]
     network = style.InceptionFeatures(inception, feature_layer, device, size)
     vgg = PerceptualFeatures(vgg_weights).to(device)
 
@@ -152,7 +154,7 @@ def evaluate(
             "photos": len(subjects),
             "paintings": len(painting_files),
             "outputs_resized": resized,
-            "detail_skip": detail_skip if model is None or detail_skip is not None else model.config["detail_skip"],
+            "detail_skip": detail_skip,
         },
         "style": _style_figures(features, feature_layer, seed),
         "detail": _detail_figures(measured, subjects),

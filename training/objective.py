@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sdpgan_hub.networks import luma
+
 from .config import ADVERSARIAL_LOSSES
 
 FLAT = 8 / 255
@@ -113,8 +115,8 @@ def colour_grain_loss(stylized: Tensor, photo: Tensor) -> Tensor:
 
 def _fine_colour(image: Tensor) -> Tensor:
     red, _, blue = image.split(1, dim=1)
-    luma = _luma(image)
-    return _fine(torch.cat([(blue - luma) / 1.772, (red - luma) / 1.402], dim=1))
+    grey = luma(image)
+    return _fine(torch.cat([(blue - grey) / 1.772, (red - grey) / 1.402], dim=1))
 
 
 def flat_grain_loss(stylized: Tensor, photo: Tensor) -> Tensor:
@@ -124,10 +126,10 @@ def flat_grain_loss(stylized: Tensor, photo: Tensor) -> Tensor:
     5 x 5 px, each pixel weighted by 1 - d / `FLAT`, at least 0, with d the standard deviation of the luma of x over the
     same 5 x 5 px. G has no noise to draw from: out of a plain sky it can make no strokes, only a weave.
     """
-    there = _luma(photo.float())
+    there = luma(photo.float())
     mean = _mean(there)
     deviation = (_mean(there * there) - mean * mean).clamp_min(0).sqrt()
-    difference = (_fine(_luma(stylized.float())) - (there - mean)).abs()
+    difference = (_fine(luma(stylized.float())) - (there - mean)).abs()
     return ((1 - deviation / FLAT).clamp_min(0) * difference).mean()
 
 
@@ -147,12 +149,6 @@ def _grid(image: Tensor) -> Tensor:
     kernel = (taps[:, None] * taps).expand(image.shape[1], 1, 5, 5)
     local = F.conv2d(F.pad(image, (2, 2, 2, 2), mode="reflect"), kernel, groups=image.shape[1])
     return F.avg_pool2d(F.pixel_unshuffle(image - local, 4), GRID_WINDOW // 4)
-
-
-def _luma(image: Tensor) -> Tensor:
-    """ITU-R BT.601's, N x 1 x H x W."""
-    red, green, blue = image.split(1, dim=1)
-    return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
 def _mean(image: Tensor) -> Tensor:
