@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .errors import SDPGANError
-from .memory import keep_freed_memory
+from .memory import keep_freed_memory as keep_freed_memory
 
 if TYPE_CHECKING:
     from .model import SDPGAN
 
 __version__ = "0.1.0"
-__all__ = ["SDPGAN", "SDPGANError", "__version__", "keep_freed_memory"]
+__all__ = ["SDPGAN", "SDPGANError", "__version__"]
 
 
 def __getattr__(name: str) -> object:

@@ -3,6 +3,7 @@
 Exit codes: 0 done; 1 some files failed, each named with its reason on stderr; 2 usage: bad arguments, no input, a style
 that cannot be loaded, a library that is missing; 130 Ctrl-C; 141 the reader of a pipe went away.
 stdout holds results only: with --json one document, with `-o -` the image, else the paths written.
+SDPGAN_DEBUG=1 in the environment prints the traceback of every failure on stderr too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import os
 import sys
 import time
+import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -84,6 +86,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except UsageError as error:
+        _print_traceback()
         print(f"sdpgan {options.command}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -99,7 +102,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sdpgan",
         description="Photos become paintings that keep what matters in them (SDP-GAN, Li et al., IEEE TIP 2021).",
-        epilog="Exit codes: 0 done, 1 some files failed, 2 nothing could be done. Private Hub models: set HF_TOKEN.",
+        epilog="Exit codes: 0 done, 1 some files failed, 2 nothing could be done. Private Hub models: set HF_TOKEN. "
+        "SDPGAN_DEBUG=1 prints tracebacks.",
     )
     parser.add_argument("--version", action="version", version=f"sdpgan {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="stylize|saliency|styles")
@@ -112,7 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_files(stylize, "photo.jpg becomes photo.STYLE.jpg beside it, a folder FOLDER.STYLE")
     _add_style(stylize)
     stylize.add_argument(
-        "--detail-skip",
+        "--keep-detail",
         type=_share,
         metavar="0..1",
         help="the share of the photo's fine structure that is kept where people look (default: the style's own)",
@@ -232,7 +236,7 @@ def run_stylize(options: argparse.Namespace) -> int:
     model = _load(options)
 
     def paint(image: Image.Image) -> Image.Image:
-        return model.stylize(image, max_size=options.max_size, detail_skip=options.detail_skip)
+        return model.stylize(image, max_size=options.max_size, keep_detail=options.keep_detail)
 
     return run(jobs, options, paint)
 
@@ -469,8 +473,10 @@ def _do(job: Job, process: Process, options: argparse.Namespace) -> Outcome:
         raise
     except SDPGANError as failure:
         error = str(failure)
-    except Exception as failure:  # no file may keep the others from being done, and nobody wants a traceback
+        _print_traceback()
+    except Exception as failure:  # no file may keep the others from being done
         error = _reason(failure)
+        _print_traceback()
     return Outcome(job.input, None if error else job.output, round(time.perf_counter() - start, 3), error)
 
 
@@ -534,6 +540,12 @@ def encode(image: Image.Image, format: str, quality: int) -> bytes:
     buffer = BytesIO()
     image.save(buffer, format, **settings)
     return buffer.getvalue()
+
+
+def _print_traceback() -> None:
+    """That of the exception being handled, with all that led to it, where SDPGAN_DEBUG asks for it."""
+    if os.environ.get("SDPGAN_DEBUG", "0") not in ("", "0"):
+        traceback.print_exc()
 
 
 def _reason(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,23 +11,27 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from huggingface_hub import HfApi, ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from . import card, checkpoint, imaging, styles
+from . import card, checkpoint, filters, imaging, styles
 from .errors import SDPGANError
 from .imaging import ImageLike, Picture
-from .networks import MIN_SIZE, SIZE_MULTIPLE, Generator, SaliencyNetwork, keep_detail
+from .networks import MIN_SIZE, SIZE_MULTIPLE, Generator, SaliencyFeatures, SaliencyNetwork
 
 PAPER_URL = "https://doi.org/10.1109/TIP.2020.3036754"
 BATCH_PIXELS = 512 * 512
 """Images of one size share a batch up to this many pixels; a larger image is a batch of its own."""
-DETAIL_MAP_SIDE = 256
-"""A photo whose shorter side is longer has the map of `detail_skip` from a copy of this size, in pixels: that of the
-photos which S learnt from, whose objects it fills more evenly, and a quarter of the time at 512 px."""
-LATER_ARGUMENTS = {"saliency_network": True, "detail_skip": 0.0}
-"""What a config.json that was written before these keys existed means."""
+LATER_ARGUMENTS = {
+    "saliency_network": True,
+    "keep_detail": 0.0,
+    "context_blocks": 0,
+    "saliency_size": 0,
+    "normalization": "instance",
+    "antialiasing": False,
+    "noise": 0.0,
+}
+"""What a config.json that was written before these keys existed means: the paper."""
 
 
 class SDPGAN(
@@ -43,14 +48,22 @@ class SDPGAN(
         >>> model = SDPGAN.from_pretrained("vangogh")  # doctest: +SKIP
         >>> painting = model.stylize("photo.jpg")  # doctest: +SKIP
 
+    The defaults are the paper's. What departs from it is in training/README.md, "Departures from the paper".
+
     Args:
         base_channels: feature maps at full resolution; 64 in the paper.
         residual_blocks: of G; 8 in the paper.
-        upsampling: "transposed" (the paper), "resize" or "bilinear".
+        upsampling: "transposed" (the paper) or "bilinear".
         feature_concatenation: False leaves S's features out of G (an ablation).
         saliency_network: False leaves S out (an ablation, Fig. 9 (c)); such a model paints and has no saliency maps.
-        detail_skip: the share, 0 to 1, of the photo's fine structure that paintings have where S is highest
-            (`networks.keep_detail`); beyond the paper, whose value is 0.
+        context_blocks: of S, between its encoder and decoder; 0 in the paper.
+        saliency_size: S sees a square copy of the photo of this many pixels, so that its map does not depend on the
+            photo's size; 0 (the paper): the photo as it is.
+        normalization: of G, "instance" (the paper) or "pixel".
+        antialiasing: a binomial filter before every convolution of stride 2.
+        noise: amplitude of the smooth noise that G paints flat areas from (`filters.smooth_noise`); 0 in the paper.
+        keep_detail: the share, 0 to 1, of the photo's fine structure that paintings have where S is highest
+            (`filters.keep_detail`); 0 in the paper.
 
     Raises:
         SDPGANError: an argument is out of its range, or needs the saliency network that is left out.
@@ -68,24 +81,40 @@ class SDPGAN(
         upsampling: str = "transposed",
         feature_concatenation: bool = True,
         saliency_network: bool = True,
-        detail_skip: float = 0.0,
+        context_blocks: int = 0,
+        saliency_size: int = 0,
+        normalization: str = "instance",
+        antialiasing: bool = False,
+        noise: float = 0.0,
+        keep_detail: float = 0.0,
     ):
         super().__init__()
         if feature_concatenation and not saliency_network:
             raise SDPGANError(
                 "feature_concatenation needs the saliency network; set it to False, or saliency_network True."
             )
-        _check_detail_skip(detail_skip, saliency_network)
+        _check_keep_detail(keep_detail, saliency_network)
+        _check_saliency_size(saliency_size)
+        _check_noise(noise)
         self.config: dict[str, int | float | str | bool] = {
             "base_channels": base_channels,
             "residual_blocks": residual_blocks,
             "upsampling": upsampling,
             "feature_concatenation": feature_concatenation,
             "saliency_network": saliency_network,
-            "detail_skip": float(detail_skip),
+            "context_blocks": context_blocks,
+            "saliency_size": saliency_size,
+            "normalization": normalization,
+            "antialiasing": antialiasing,
+            "noise": float(noise),
+            "keep_detail": float(keep_detail),
         }
-        self.saliency_network = SaliencyNetwork(base_channels, upsampling) if saliency_network else None
-        self.generator = Generator(base_channels, residual_blocks, upsampling, feature_concatenation)
+        self.saliency_network = (
+            SaliencyNetwork(base_channels, upsampling, context_blocks, antialiasing) if saliency_network else None
+        )
+        self.generator = Generator(
+            base_channels, residual_blocks, upsampling, feature_concatenation, normalization, antialiasing
+        )
         self._source: styles.Source | None = None
 
     @property
@@ -93,37 +122,61 @@ class SDPGAN(
         """Where the parameters are."""
         return next(self.parameters()).device
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Photos to paintings and their saliency maps, with one run of S.
+    def forward(
+        self, x: Tensor, whole: Tensor | None = None, boxes: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Photos, or crops of photos, to paintings and their saliency maps, with one run of S.
 
         Args:
             x: N x 3 x H x W, RGB in [-1, 1]; H and W multiples of 4, at least 16.
+            whole: where x are crops, copies of the whole photos for S, N x 3 x `saliency_size` x `saliency_size`.
+            boxes: where the crops lie, N x 4: top, left, height and width as shares of the photo's.
 
         Returns:
             The paintings, N x 3 x H x W in [-1, 1], and the maps, N x 1 x H x W in [-1, 1]; None for the maps where S
-            is left out.
+            is left out. With `whole`, the maps are those of the whole photos, at the size of the copies.
         """
-        return self._paint_and_map(x, self.config["detail_skip"])
-
-    def _paint_and_map(self, x: Tensor, detail_skip: float, map_wanted: bool = True) -> tuple[Tensor, Tensor | None]:
         if self.saliency_network is None:
-            return self.generator(x), None
-        small = min(x.shape[-2:]) > DETAIL_MAP_SIDE
-        if map_wanted or (detail_skip and not small):
-            saliency, features = self.saliency_network(x)
-        else:
-            saliency, features = None, self.saliency_network.encode(x)
-        painting = self.generator(x, features)
-        if detail_skip:
-            painting = keep_detail(painting, x, self._small_map(x) if small else saliency, detail_skip)
-        return painting, saliency
+            return self._generate(x, None), None
+        if whole is None:
+            seen = self._seen(x)
+            saliency, features = self.saliency_network(seen)
+            return self._generate(x, features), self._full_size(saliency, seen, x)
+        saliency, features = self.saliency_network(whole)
+        height, width = x.shape[-2:]
+        cropped = [
+            filters.crop_and_resize(feature, boxes, height >> level, width >> level)
+            for level, feature in enumerate(features)
+        ]
+        return self._generate(x, cropped), saliency
 
-    def _small_map(self, x: Tensor) -> Tensor:
-        """S of the photo at `DETAIL_MAP_SIDE`, enlarged to the size of x."""
-        size = x.shape[-2:]
-        scale = DETAIL_MAP_SIDE / min(size) / SIZE_MULTIPLE
-        reduced = F.interpolate(x, size=[SIZE_MULTIPLE * round(scale * side) for side in size], mode="area")
-        return F.interpolate(self.saliency_network(reduced)[0], size=size, mode="bilinear")
+    def _seen(self, x: Tensor) -> Tensor:
+        """What S sees of whole photos: copies of `saliency_size`, or the photos themselves."""
+        size = self.config["saliency_size"]
+        return filters.resized(x, size, size) if size else x
+
+    def _full_size(self, saliency: Tensor, seen: Tensor, x: Tensor) -> Tensor:
+        """S's map of the copy `seen` of x at the size of x."""
+        return filters.guided_enlargement(saliency, seen, x) if self.config["saliency_size"] else saliency
+
+    def _generate(self, x: Tensor, features: SaliencyFeatures | None) -> Tensor:
+        """G of photos and S's features; in training the noise starts anywhere, else at its first pixel."""
+        if self.config["noise"]:
+            height, width = x.shape[-2:]
+            starts = torch.randint(filters.NOISE_PERIOD, (len(x), 2)) if self.training else torch.zeros(1, 2).long()
+            noise = torch.stack([filters.smooth_noise(height, width, *start) for start in starts.tolist()])
+            x = x + self.config["noise"] * noise.to(x)
+        return self.generator(x, features if self.generator.feature_concatenation else None)
+
+    def _paint(self, x: Tensor, keep_detail: float, map_wanted: bool) -> tuple[Tensor, ...]:
+        """The painting and, where wanted, the map; without S's decoder, or S, where neither needs it."""
+        if not (keep_detail or map_wanted):
+            features = self.saliency_network.encode(self._seen(x)) if self.generator.feature_concatenation else None
+            return (self._generate(x, features),)
+        painting, saliency = self(x)
+        if keep_detail:
+            painting = filters.keep_detail(painting, x, saliency, keep_detail)
+        return (painting, saliency) if map_wanted else (painting,)
 
     def stylize(
         self,
@@ -131,7 +184,7 @@ class SDPGAN(
         *,
         return_saliency: bool = False,
         max_size: int | None = None,
-        detail_skip: float | None = None,
+        keep_detail: float | None = None,
     ) -> Any:
         """Photos to paintings of the same kind and size.
 
@@ -142,26 +195,23 @@ class SDPGAN(
             max_size: paint at no more than this many pixels along the longer side, and enlarge the painting to the
                 photo's size. Bounds time and memory, which grow with the number of pixels, at the price of detail: with
                 base_channels 64 in float32 on a CPU, painting takes about 2.3 kB a pixel, 28 GB for 12 megapixels.
-            detail_skip: the share, 0 to 1, of the photo's fine structure that the painting has where S is highest; None
-                takes the style's own, `config["detail_skip"]`. S sees the photo for it at no more than
-                `DETAIL_MAP_SIDE` px along the shorter side.
+            keep_detail: the share, 0 to 1, of the photo's fine structure that the painting has where S is highest; None
+                takes the style's own, `config["keep_detail"]`.
 
         Returns:
             The painting, or a list of them for a list; with `return_saliency`, (painting, map) or (paintings, maps).
 
         Raises:
-            SDPGANError: if an image cannot be read, memory runs out, detail_skip is not from 0 to 1, or a map or a
-                detail_skip above 0 is asked of a model without S.
+            SDPGANError: if an image cannot be read, memory runs out, keep_detail is not from 0 to 1, or a map or a
+                keep_detail above 0 is asked of a model without S.
         """
         if return_saliency:
             self._check_saliency_network()
-        share = self.config["detail_skip"] if detail_skip is None else detail_skip
-        _check_detail_skip(share, self.saliency_network is not None)
+        share = self.config["keep_detail"] if keep_detail is None else keep_detail
+        _check_keep_detail(share, self.saliency_network is not None)
 
         def network(x: Tensor) -> tuple[Tensor, ...]:
-            if not (share or return_saliency):
-                return self._paint(x)
-            return self._paint_and_map(x, share, return_saliency)[: 1 + return_saliency]
+            return self._paint(x, share, return_saliency)
 
         results = self._run(network, image, max_size)
         paintings, maps = [], []
@@ -188,7 +238,12 @@ class SDPGAN(
             SDPGANError: if an image cannot be read, memory runs out, or S is left out of this model.
         """
         self._check_saliency_network()
-        results = self._run(lambda x: self.saliency_network(x)[:1], image, max_size)
+
+        def network(x: Tensor) -> tuple[Tensor, ...]:
+            seen = self._seen(x)
+            return (self._full_size(self.saliency_network(seen)[0], seen, x),)
+
+        results = self._run(network, image, max_size)
         maps = [_saliency_array(picture, outputs[0]) for picture, outputs in results]
         return maps if isinstance(image, (list, tuple)) else maps[0]
 
@@ -367,11 +422,6 @@ class SDPGAN(
                 "This model was trained without a saliency network (saliency_network: false) and has no saliency maps."
             )
 
-    def _paint(self, x: Tensor) -> tuple[Tensor]:
-        """The painting alone: without S's decoder, and without S where G does not take its features."""
-        features = self.saliency_network.encode(x) if self.generator.feature_concatenation else None
-        return (self.generator(x, features),)
-
     def _run(
         self,
         network: Callable[[Tensor], tuple[Tensor, ...]],
@@ -424,11 +474,23 @@ class SDPGAN(
         return tuple(output if working == tuple(size) else imaging.resize(output, *size) for output in outputs)
 
 
-def _check_detail_skip(share: float, saliency_network: bool) -> None:
+def _check_keep_detail(share: float, saliency_network: bool) -> None:
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
-        raise SDPGANError(f"detail_skip is {share!r}; give a number from 0 (none of the photo's detail) to 1.")
+        raise SDPGANError(f"keep_detail is {share!r}; give a number from 0 (none of the photo's detail) to 1.")
     if share and not saliency_network:
-        raise SDPGANError("detail_skip needs the saliency network, which this model is without; leave it 0.")
+        raise SDPGANError("keep_detail needs the saliency network, which this model is without; leave it 0.")
+
+
+def _check_saliency_size(size: int) -> None:
+    whole = isinstance(size, int) and not isinstance(size, bool)
+    if not whole or (size and (size < MIN_SIZE or size % SIZE_MULTIPLE)):
+        raise SDPGANError(f"saliency_size is {size!r}; give 0, or a multiple of {SIZE_MULTIPLE} from {MIN_SIZE} up.")
+
+
+def _check_noise(amplitude: float) -> None:
+    number = isinstance(amplitude, (int, float)) and not isinstance(amplitude, bool)
+    if not number or not 0 <= amplitude < math.inf:
+        raise SDPGANError(f"noise is {amplitude!r}; give a number from 0 (none) up.")
 
 
 def _read_each(image: ImageLike | Sequence[ImageLike]) -> Iterator[Picture]:

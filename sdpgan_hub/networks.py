@@ -10,10 +10,17 @@ paper's notation k(ernel) n(umber of maps) s(tride):
                                                                            | k3 n 2c s1/2 | k3 n c s1/2 | k7 n3 s1, tanh
     Discriminator    k3 n32 s1 | k3 n64 s2 | k3 n128 s2 | k3 n256 s1 | k3 n1 s1, logits
 
-Every block is one convolution, instance normalisation and ReLU. The authors' release instead doubles the down- and
-up-convolutions without a non-linearity between them (twice the cost of one linear map) and gives the generator a
-private saliency network that no saliency loss ever trains; here the generator reads the features of the one
-`SaliencyNetwork` that Eq. 7 trains.
+Every block is one convolution, instance normalisation and ReLU. The defaults are the paper's. Four options depart from
+it; training/README.md ("Departures from the paper") says why the shipped styles take them:
+
+    context_blocks   S gets dilated bottleneck blocks at a quarter of the resolution, to see whole objects
+    normalization    "pixel": G normalises inside its residual blocks alone, over the channels of each pixel
+    antialiasing     a binomial filter before every convolution of stride 2
+    upsampling       "bilinear": resizing and a convolution in place of a transposed convolution
+
+The authors' release doubles the down- and up-convolutions without a non-linearity between them (twice the cost of one
+linear map) and gives the generator a private saliency network that no saliency loss ever trains; here the generator
+reads the features of the one `SaliencyNetwork` that Eq. 7 trains.
 """
 
 from __future__ import annotations
@@ -21,19 +28,18 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
 
-from .convolution import reflected_convolution, transposed_convolution
 from .errors import SDPGANError
 
 SIZE_MULTIPLE = 4
 """Two convolutions of stride 2: sides that are not multiples of 4 would not come back the same."""
 MIN_SIZE = 16
 """Reflection padding of 3 px needs 4 px, at a quarter of the resolution."""
-UPSAMPLING = ("transposed", "resize", "bilinear")
-
-DETAIL_SIGMA = 4.0
-"""Fine structure is what a Gaussian of this many pixels leaves out."""
-_DETAIL_RADIUS = round(3 * DETAIL_SIGMA)
+UPSAMPLING = ("transposed", "bilinear")
+NORMALIZATION = ("instance", "pixel")
+DILATIONS = (1, 2, 4, 8, 16)
+"""Of S's context blocks, in turn."""
 
 SaliencyFeatures = tuple[Tensor, Tensor, Tensor]
 
@@ -44,8 +50,21 @@ class ReflectedConvolution(nn.Conv2d):
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, bias: bool = False):
         super().__init__(inputs, outputs, kernel, stride, kernel // 2, bias=bias, padding_mode="reflect")
 
-    def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return reflected_convolution(x, weight, bias, self.stride[0], self.padding)
+
+class Blur(nn.Module):
+    """The binomial filter 1 4 6 4 1 along rows and columns, mirrored at the border; N x C x H x W.
+
+    Before a convolution of stride 2 it keeps frequencies from aliasing that the smaller map cannot hold (Zhang, ICML
+    2019). Filter and convolution commute, so this costs less than filtering the convolution's output at stride 1.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        taps = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=x.device, dtype=x.dtype) / 16
+        channels = x.shape[1]
+        rows, columns = taps.view(1, 1, 5, 1), taps.view(1, 1, 1, 5)
+        x = F.pad(x, (2, 2, 2, 2), mode="reflect")
+        x = F.conv2d(x, rows.expand(channels, 1, 5, 1), groups=channels)
+        return F.conv2d(x, columns.expand(channels, 1, 1, 5), groups=channels)
 
 
 class _InstanceNorm(nn.GroupNorm):
@@ -59,97 +78,71 @@ class _InstanceNorm(nn.GroupNorm):
         return super().forward(x.float()).to(x.dtype)
 
 
+class PixelNorm(nn.Module):
+    """Each pixel's features over their root mean square (Karras et al., ICLR 2018, Sec. 4.2); N x C x H x W.
+
+    Unlike instance norm it needs nothing beyond the pixel: a crop is painted like the whole, and a dark photo is not
+    turned into a mean one.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-6)
+
+
 def _instance_norm(channels: int) -> nn.GroupNorm:
     return _InstanceNorm(channels, channels, affine=False)
 
 
-def _down(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
-    convolution = ReflectedConvolution(inputs, outputs, kernel, stride)
-    return nn.Sequential(convolution, _instance_norm(outputs), nn.ReLU(inplace=True))
+def _block(convolution: nn.Module, channels: int, normalization: str = "instance") -> list[nn.Module]:
+    """A convolution and what follows it outside the residual blocks: with "pixel", no norm."""
+    norm = [_instance_norm(channels)] if normalization == "instance" else []
+    return [convolution, *norm, nn.ReLU(inplace=True)]
 
 
-class JoiningConvolution(ReflectedConvolution):
-    """A convolution of two maps concatenated, N x C x H x W and N x C' x H x W, as the sum of one of each.
+class Down(nn.Sequential):
+    """A convolution, of stride 2 after a `Blur` where there is `antialiasing`, norm and ReLU."""
 
-    The concatenated map, the largest of the generator, is never stored.
-    """
-
-    def forward(self, x: Tensor, joined: Tensor) -> Tensor:
-        first, second = self.weight.split((x.shape[1], joined.shape[1]), dim=1)
-        return self._conv_forward(x, first, self.bias).add_(self._conv_forward(joined, second, None))
-
-
-class _JoiningDown(nn.Sequential):
-    """k3 s2 of two maps concatenated, instance norm, ReLU."""
-
-    def __init__(self, inputs: int, outputs: int):
-        convolution = JoiningConvolution(inputs, outputs, 3, 2)
-        super().__init__(convolution, _instance_norm(outputs), nn.ReLU(inplace=True))
-
-    def forward(self, x: Tensor, joined: Tensor) -> Tensor:
-        convolution, norm, activation = self
-        return activation(norm(convolution(x, joined)))
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int,
+        normalization: str = "instance",
+        antialiasing: bool = False,
+    ):
+        convolution = ReflectedConvolution(inputs, outputs, kernel, stride, bias=normalization == "pixel")
+        blur = [Blur()] if antialiasing and stride > 1 else []
+        super().__init__(*blur, *_block(convolution, outputs, normalization))
 
 
 class TransposedConvolution(nn.ConvTranspose2d):
     """The paper's k3 s1/2, N x C x H x W to N x C' x 2H x 2W."""
 
-    def __init__(self, inputs: int, outputs: int):
-        super().__init__(inputs, outputs, 3, stride=2, padding=1, output_padding=1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return transposed_convolution(x, self.weight)
-
-
-class ResizeConvolution(nn.Conv2d):
-    """Nearest-neighbour resizing by 2 and a k3 convolution with reflection padding, in 4/9 of the multiplications.
-
-    Of the 3 x 3 pixels that an output pixel sees, only 2 x 2 differ; which ones depends on whether its row and its
-    column are even. So one 2 x 2 convolution with sums of the weights computes the four kinds before resizing.
-    N x C x H x W to N x C' x 2H x 2W.
-    """
-
-    def __init__(self, inputs: int, outputs: int):
-        super().__init__(inputs, outputs, 3, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight = torch.stack([on_two for rows in _on_two(self.weight, 2) for on_two in _on_two(rows, 3)]).flatten(0, 1)
-        kinds = F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), weight).unflatten(1, (2, 2, -1))
-        height, width = x.shape[-2:]
-        rows = [
-            torch.stack([kinds[:, a, b, :, a : a + height, b : b + width] for b in (0, 1)], dim=-1).flatten(-2)
-            for a in (0, 1)
-        ]
-        return torch.stack(rows, dim=-2).flatten(-3, -2)
-
-
-def _on_two(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """3 taps onto the 2 pixels that they meet in an image resized by 2, for even and for odd output pixels."""
-    first, middle, last = weight.unbind(dim)
-    return torch.stack([first, middle + last], dim), torch.stack([first + middle, last], dim)
+    def __init__(self, inputs: int, outputs: int, bias: bool = False):
+        super().__init__(inputs, outputs, 3, stride=2, padding=1, output_padding=1, bias=bias)
 
 
 class BilinearConvolution(nn.Conv2d):
     """Bilinear resizing by 2 and a k3 convolution with replication padding, computed before resizing.
 
-    A resized row is 3/4 of the nearest row and 1/4 of the next, so the 3 rows that a tap row each see of it are 3 rows
-    of the input, with weights that depend on whether the output's row is even; columns likewise. So one 3 x 3
-    convolution with mixed weights computes the four kinds of output pixels, and no resized image is ever stored.
-    Neighbouring kinds see nearly the same: unlike after nearest-neighbour resizing, a grid of 2 px has to be learnt.
-    N x C x H x W to N x C' x 2H x 2W.
+    A resized row is 3/4 of the nearest row and 1/4 of the next. So the 3 rows under a filter all come from 3 rows of
+    the input, with weights that depend on whether the output's row is even. One 3 x 3 convolution with mixed weights
+    gives all four phases of the output, and the resized image is never stored. N x C x H x W to N x C' x 2H x 2W.
     """
 
-    def __init__(self, inputs: int, outputs: int):
-        super().__init__(inputs, outputs, 3, bias=False)
+    def __init__(self, inputs: int, outputs: int, bias: bool = False):
+        super().__init__(inputs, outputs, 3, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        kinds = [on_three for rows in _on_three(self.weight, 2) for on_three in _on_three(rows, 3)]
-        weight = torch.stack(kinds, dim=1).flatten(0, 1)
-        return F.pixel_shuffle(F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), weight), 2)
+        phases = [taps for rows in _fold_taps(self.weight, 2) for taps in _fold_taps(rows, 3)]
+        weight = torch.stack(phases, dim=1).flatten(0, 1)
+        bias = None if self.bias is None else self.bias.repeat_interleave(4)
+        return F.pixel_shuffle(F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), weight, bias), 2)
 
 
-def _on_three(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """3 taps onto the 3 pixels that they meet in an image resized bilinearly by 2, for even and for odd output pixels.
+def _fold_taps(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """3 taps on an image resized bilinearly by 2 as 3 taps on the image itself, for even and for odd output pixels.
 
     Around pixel x1 the resized rows are .. x0/4 + 3 x1/4, 3 x1/4 + x2/4 ..: the second and the third of those below.
     """
@@ -159,20 +152,17 @@ def _on_three(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     return even, odd
 
 
-def _up(inputs: int, outputs: int, upsampling: str) -> nn.Sequential:
-    """k3 s1/2: the paper's transposed convolution, or resizing (nearest neighbour, or bilinear) and a convolution."""
-    if upsampling == "transposed":
-        layer = TransposedConvolution(inputs, outputs)
-    else:
-        layer = {"resize": ResizeConvolution, "bilinear": BilinearConvolution}[upsampling](inputs, outputs)
-    return nn.Sequential(layer, _instance_norm(outputs), nn.ReLU(inplace=True))
+def _up(inputs: int, outputs: int, upsampling: str, normalization: str = "instance") -> nn.Sequential:
+    """k3 s1/2: the paper's transposed convolution, or bilinear resizing and a convolution; norm and ReLU."""
+    layer = {"transposed": TransposedConvolution, "bilinear": BilinearConvolution}[upsampling]
+    return nn.Sequential(*_block(layer(inputs, outputs, bias=normalization == "pixel"), outputs, normalization))
 
 
 class OutputConvolution(nn.Conv2d):
-    """k7 s1 with reflection padding to a few maps: the kernel's columns first, as maps of their own, then their sum.
+    """k7 s1 with reflection padding to one or three maps; N x C x H x W to N x C' x H x W.
 
-    A processor computes maps by the eight or sixteen: of 1 or 3 most of the work would be thrown away, of the 7 or 21
-    columns little is. N x C x H x W to N x C' x H x W.
+    Each column of the kernel is convolved on its own and the results are added. A CPU computes 8 or 16 maps at a time,
+    so 7 or 21 maps of columns waste less of it than 1 or 3 maps.
     """
 
     def __init__(self, inputs: int, outputs: int):
@@ -180,7 +170,7 @@ class OutputConvolution(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         columns = self.weight.movedim(3, 1).flatten(0, 1).unsqueeze(3)
-        each = reflected_convolution(x, columns, None, 1, (3, 0))
+        each = F.conv2d(F.pad(x, (0, 0, 3, 3), mode="reflect"), columns)
         each = F.pad(each, (3, 3, 0, 0), mode="reflect").unflatten(1, (self.out_channels, 7))
         result = self.bias.view(1, -1, 1, 1)
         for column in range(7):
@@ -193,16 +183,37 @@ def _output(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class ResidualBlock(nn.Module):
-    """k3 s1, instance norm, ReLU, k3 s1, instance norm, plus the input (He et al., CVPR 2016)."""
+    """k3 s1, norm, ReLU, k3 s1 and, with "instance", norm again, plus the input (He et al., CVPR 2016)."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, normalization: str = "instance"):
         super().__init__()
+        pixel = normalization == "pixel"
         self.body = nn.Sequential(
-            ReflectedConvolution(channels, channels, 3),
-            _instance_norm(channels),
+            ReflectedConvolution(channels, channels, 3, bias=pixel),
+            PixelNorm() if pixel else _instance_norm(channels),
             nn.ReLU(inplace=True),
-            ReflectedConvolution(channels, channels, 3),
-            _instance_norm(channels),
+            ReflectedConvolution(channels, channels, 3, bias=pixel),
+            *([] if pixel else [_instance_norm(channels)]),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class ContextBlock(nn.Module):
+    """k1, dilated k3, k1 at half of the channels with group norm of one group, plus the input: S sees further."""
+
+    def __init__(self, channels: int, dilation: int):
+        super().__init__()
+        inner = channels // 2
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, inner, 1, bias=False),
+            nn.GroupNorm(1, inner),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(inner, inner, 3, padding=dilation, dilation=dilation, bias=False),
+            nn.GroupNorm(1, inner),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(inner, channels, 1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -214,16 +225,26 @@ class SaliencyNetwork(nn.Module):
 
     Args:
         base_channels: feature maps at full resolution; 64 in the paper.
-        upsampling: "transposed" (the paper), "resize" or "bilinear".
+        upsampling: "transposed" (the paper) or "bilinear".
+        context_blocks: `ContextBlock`s between encoder and decoder; 0 in the paper.
+        antialiasing: `Blur` before each convolution of stride 2; not in the paper.
     """
 
-    def __init__(self, base_channels: int = 64, upsampling: str = "transposed"):
+    def __init__(
+        self,
+        base_channels: int = 64,
+        upsampling: str = "transposed",
+        context_blocks: int = 0,
+        antialiasing: bool = False,
+    ):
         super().__init__()
         c = _checked_width(base_channels)
-        _check_upsampling(upsampling)
-        self.down1 = _down(3, c, 7, 1)
-        self.down2 = _down(c, 2 * c, 3, 2)
-        self.down3 = _down(2 * c, 4 * c, 3, 2)
+        _check_choice("upsampling", upsampling, UPSAMPLING)
+        blocks = _checked_count("context_blocks", context_blocks)
+        self.down1 = Down(3, c, 7, 1)
+        self.down2 = Down(c, 2 * c, 3, 2, antialiasing=antialiasing)
+        self.down3 = Down(2 * c, 4 * c, 3, 2, antialiasing=antialiasing)
+        self.context = nn.Sequential(*(ContextBlock(4 * c, DILATIONS[n % len(DILATIONS)]) for n in range(blocks)))
         self.up = nn.Sequential(_up(4 * c, 2 * c, upsampling), _up(2 * c, c, upsampling))
         self.output = _output(c, 1)
 
@@ -232,11 +253,15 @@ class SaliencyNetwork(nn.Module):
         check_size(image)
         level1 = self.down1(image)
         level2 = self.down2(level1)
-        return level1, level2, self.down3(level2)
+        return level1, level2, self.context(self.down3(level2))
+
+    def logits(self, features: SaliencyFeatures) -> Tensor:
+        """The features of `encode` to the saliency map before its tanh, N x 1 x H x W."""
+        return self.output[0](self.up(features[-1]))
 
     def decode(self, features: SaliencyFeatures) -> Tensor:
         """The features of `encode` to a saliency map, N x 1 x H x W in [-1, 1]."""
-        return self.output(self.up(features[-1]))
+        return self.output[1](self.logits(features))
 
     def forward(self, image: Tensor) -> tuple[Tensor, SaliencyFeatures]:
         features = self.encode(image)
@@ -249,8 +274,11 @@ class Generator(nn.Module):
     Args:
         base_channels: feature maps at full resolution; 64 in the paper.
         residual_blocks: 8 in the paper.
-        upsampling: "transposed" (the paper), "resize" or "bilinear".
+        upsampling: "transposed" (the paper) or "bilinear".
         feature_concatenation: False leaves the saliency features out (the ablation of Fig. 11 (b)).
+        normalization: "instance" (the paper): after every convolution. "pixel": `PixelNorm` inside the residual blocks
+            and none elsewhere, so G is local and knows how dark a photo is.
+        antialiasing: `Blur` before each convolution of stride 2; not in the paper.
     """
 
     def __init__(
@@ -259,31 +287,54 @@ class Generator(nn.Module):
         residual_blocks: int = 8,
         upsampling: str = "transposed",
         feature_concatenation: bool = True,
+        normalization: str = "instance",
+        antialiasing: bool = False,
     ):
         super().__init__()
         c = _checked_width(base_channels)
-        _check_upsampling(upsampling)
-        if not isinstance(residual_blocks, int) or residual_blocks < 0:
-            raise SDPGANError(f"residual_blocks is {residual_blocks!r}; give a whole number from 0 up (the paper: 8).")
+        _check_choice("upsampling", upsampling, UPSAMPLING)
+        _check_choice("normalization", normalization, NORMALIZATION)
+        blocks = _checked_count("residual_blocks", residual_blocks)
         self.feature_concatenation = feature_concatenation
-        self.down1 = _down(3, c, 7, 1)
-        if feature_concatenation:
-            self.down2, self.down3 = _JoiningDown(2 * c, 2 * c), _JoiningDown(4 * c, 4 * c)
-            self.join = JoiningConvolution(8 * c, 4 * c, 1, bias=True)
-        else:
-            self.down2, self.down3, self.join = _down(c, 2 * c, 3, 2), _down(2 * c, 4 * c, 3, 2), nn.Identity()
-        self.residual = nn.Sequential(*(ResidualBlock(4 * c) for _ in range(residual_blocks)))
-        self.up = nn.Sequential(_up(4 * c, 2 * c, upsampling), _up(2 * c, c, upsampling))
+        wide = 2 if feature_concatenation else 1
+        self.down1 = Down(3, c, 7, 1, normalization)
+        self.down2 = Down(wide * c, 2 * c, 3, 2, normalization, antialiasing)
+        self.down3 = Down(wide * 2 * c, 4 * c, 3, 2, normalization, antialiasing)
+        self.join = ReflectedConvolution(8 * c, 4 * c, 1, bias=True) if feature_concatenation else nn.Identity()
+        self.residual = nn.Sequential(*(ResidualBlock(4 * c, normalization) for _ in range(blocks)))
+        self.up = nn.Sequential(_up(4 * c, 2 * c, upsampling, normalization), _up(2 * c, c, upsampling, normalization))
         self.output = _output(c, 3)
+        if normalization == "pixel":
+            self._scale_weights()
+
+    @torch.no_grad()
+    def _scale_weights(self) -> None:
+        """Without norms, first weights that keep the features' variance (He et al., ICCV 2015) and small residuals."""
+        for name, module in self.named_modules():
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and not name.startswith("output"):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for block in self.residual:
+            block.body[-1].weight.mul_(0.1)
+        self.output[0].weight.mul_(0.1)  # a grey first image: tanh has its full slope there
 
     def forward(self, image: Tensor, saliency_features: SaliencyFeatures | None = None) -> Tensor:
-        """N x 3 x H x W and `SaliencyNetwork.encode` of the same image to the painting, N x 3 x H x W in [-1, 1]."""
+        """N x 3 x H x W and `SaliencyNetwork.encode` of the same image to the painting, N x 3 x H x W in [-1, 1].
+
+        Features of another resolution, those of a smaller copy of the image, are resized bilinearly.
+        """
         check_size(image)
         if self.feature_concatenation and saliency_features is None:
             raise SDPGANError("This generator was built with feature_concatenation; give it SaliencyNetwork.encode(x).")
         x = self.down1(image)
         for level, layer in enumerate((self.down2, self.down3, self.join)):
-            x = layer(x, saliency_features[level]) if self.feature_concatenation else layer(x)
+            if self.feature_concatenation:
+                joined = saliency_features[level].to(x.dtype)
+                if joined.shape[-2:] != x.shape[-2:]:
+                    joined = F.interpolate(joined, x.shape[-2:], mode="bilinear")
+                x = torch.cat([x, joined], dim=1)
+            x = layer(x)
         return self.output(self.up(self.residual(x)))
 
 
@@ -295,25 +346,32 @@ class Discriminator(nn.Module):
 
     Args:
         base_channels: feature maps of the first layer; 32 in the paper.
+        spectral: spectral norm on every convolution (Miyato et al., ICLR 2018) in place of instance norm; not in the
+            paper.
     """
 
     RECEPTIVE_FIELD = 25
 
-    def __init__(self, base_channels: int = 32):
+    def __init__(self, base_channels: int = 32, spectral: bool = False):
         super().__init__()
         c = _checked_width(base_channels)
+
+        def convolution(inputs: int, outputs: int, stride: int = 1, normalized: bool = False) -> list[nn.Module]:
+            layer = ReflectedConvolution(inputs, outputs, 3, stride, bias=spectral or not normalized)
+            if spectral:
+                return [spectral_norm(layer)]
+            return [layer, _instance_norm(outputs)] if normalized else [layer]
+
         self.layers = nn.Sequential(
-            ReflectedConvolution(3, c, 3, bias=True),
+            *convolution(3, c),
             nn.LeakyReLU(0.2, inplace=True),
-            ReflectedConvolution(c, 2 * c, 3, stride=2, bias=True),
+            *convolution(c, 2 * c, stride=2),
             nn.LeakyReLU(0.2, inplace=True),
-            ReflectedConvolution(2 * c, 4 * c, 3, stride=2),
-            _instance_norm(4 * c),
+            *convolution(2 * c, 4 * c, stride=2, normalized=True),
             nn.LeakyReLU(0.2, inplace=True),
-            ReflectedConvolution(4 * c, 8 * c, 3),
-            _instance_norm(8 * c),
+            *convolution(4 * c, 8 * c, normalized=True),
             nn.LeakyReLU(0.2, inplace=True),
-            ReflectedConvolution(8 * c, 1, 3, bias=True),
+            *convolution(8 * c, 1),
         )
 
     def forward(self, image: Tensor) -> Tensor:
@@ -345,41 +403,12 @@ def _checked_width(base_channels: int) -> int:
     return base_channels
 
 
-def _check_upsampling(upsampling: str) -> None:
-    if upsampling not in UPSAMPLING:
-        raise SDPGANError(f"upsampling is {upsampling!r}; choose one of {', '.join(UPSAMPLING)}.")
+def _checked_count(name: str, count: int) -> int:
+    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+        raise SDPGANError(f"{name} is {count!r}; give a whole number from 0 up.")
+    return count
 
 
-def keep_detail(painting: Tensor, photo: Tensor, saliency: Tensor, share: float) -> Tensor:
-    """The painting with fine structure of the photo where people look, beyond the paper: a skip connection around G.
-
-        G(x) + share (S(x) + 1) / 2 fine(Y(x) - Y(G(x)))
-
-    Y is the luma (ITU-R BT.601) and fine(a) what a Gaussian of `DETAIL_SIGMA` px leaves of a. Hues, tones and what is
-    broader than a few pixels stay the painting's everywhere, and all of it where the map is 0. The map is a constant:
-    through it S could lower a loss by ceasing to detect.
-
-    Args:
-        painting: G(x), N x 3 x H x W in [-1, 1].
-        photo: x, likewise. H and W are at least `MIN_SIZE`.
-        saliency: S(x), N x 1 x H x W in [-1, 1].
-        share: 0 (the painting as it is) to 1 (at the most salient places, all of the photo's fine luma).
-    """
-    difference = luma(photo - painting)
-    fine = difference - _blurred(difference)
-    return (painting + share * (saliency.detach() + 1) / 2 * fine).clamp(-1, 1)
-
-
-def luma(image: Tensor) -> Tensor:
-    """ITU-R BT.601's, N x 3 x H x W to N x 1 x H x W; linear, so of differences too."""
-    red, green, blue = image.split(1, dim=1)
-    return 0.299 * red + 0.587 * green + 0.114 * blue
-
-
-def _blurred(image: Tensor) -> Tensor:
-    """One channel, after a Gaussian of `DETAIL_SIGMA` px, mirrored at the border."""
-    places = torch.arange(-_DETAIL_RADIUS, _DETAIL_RADIUS + 1, device=image.device)
-    taps = torch.exp(-0.5 * (places / DETAIL_SIGMA) ** 2)
-    taps = (taps / taps.sum()).to(image.dtype)
-    padded = F.pad(image, (_DETAIL_RADIUS,) * 4, mode="reflect")
-    return F.conv2d(F.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise SDPGANError(f"{name} is {value!r}; choose one of {', '.join(choices)}.")

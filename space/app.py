@@ -45,7 +45,8 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from PIL import Image
 
-from sdpgan_hub import SDPGAN, SDPGANError, imaging, keep_freed_memory, styles, visualization
+from sdpgan_hub import SDPGAN, SDPGANError, imaging, styles, visualization
+from sdpgan_hub.memory import keep_freed_memory
 
 HERE = Path(__file__).resolve().parent
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -53,6 +54,7 @@ MAX_SIDE = int(os.environ.get("SDPGAN_MAX_SIDE", 3072 if DEVICE == "cuda" else 1
 MAX_UPLOAD_MB = 32
 MAX_UPLOAD_MEGAPIXELS = 40
 MAX_WEIGHTS_MB = float(os.environ.get("SDPGAN_MAX_WEIGHTS_MB", 256))
+MODELS_IN_MEMORY = 6
 DISPLAY_SIDE = 1600
 SECONDS_TO_KEEP = 3600
 ONE_AT_A_TIME = {"concurrency_limit": 1, "concurrency_id": "network"}
@@ -113,9 +115,9 @@ PRUSSIAN_BLUE = gr.themes.Color(
 ABOUT_THE_MAP = """
 ### What the saliency map shows
 Before it paints, the network guesses what a viewer looks at first. The map is that guess: bright stands out, dark is
-background. In training, lost content in a bright region costs up to twice as much as in a dark one, and the painter
-reads the same features while it works. Where the map is bright, the shipped styles also take fine structure, though no
-colour, from the photo. So a face or a cup stays recognisable while sky and grass become brushwork.
+background. In training, lost content costs more in a bright region than in a dark one, and the painter reads the same
+features while it works. So a face or a cup stays recognisable while sky and grass become brushwork. *Keep detail* goes
+further: where the map is bright, it puts fine structure of the photo, though no colour, back into the painting.
 
 Method: R. Li et al., [SDP-GAN: Saliency Detail Preservation Generative Adversarial Networks for High Perceptual Quality
 Style Transfer](https://doi.org/10.1109/TIP.2020.3036754), IEEE Transactions on Image Processing 30, 2021. This page
@@ -162,6 +164,15 @@ class PhotoInput(gr.Image, metaclass=WithoutStubFile):
             return super().preprocess(payload)
         except Exception as error:  # a broken file makes Pillow raise anything
             raise refusal(unreadable(payload.orig_name or "The upload")) from error
+
+
+class ShareInput(gr.Slider, metaclass=WithoutStubFile):
+    """A slider that lets every value through: Gradio's answer to a bad one leaves a traceback in the log."""
+
+    is_template = True
+
+    def preprocess(self, payload):
+        return payload
 
 
 def refusal(sentence: str) -> gr.Error:
@@ -213,9 +224,9 @@ def check_download_size(repo_id: str) -> None:
         )
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=MODELS_IN_MEMORY)
 def load(style: str) -> SDPGAN:
-    """The model of a known style or of a public repository on the Hub; the last four used stay in memory."""
+    """The model of a known style or of a public repository on the Hub; those used last stay in memory."""
     known = known_styles()
     if style in known:
         source = str(known[style])
@@ -239,8 +250,8 @@ def without_folders(message: str, style: str, source: str) -> str:
     return re.sub(f"{re.escape(source)}|{cached}", lambda _: style, message)
 
 
-def run_network(photo: Image.Image, style: str) -> tuple[Image.Image, np.ndarray]:
-    return load(style).stylize(photo, return_saliency=True, max_size=MAX_SIDE)
+def run_network(photo: Image.Image, style: str, keep_detail: float) -> tuple[Image.Image, np.ndarray]:
+    return load(style).stylize(photo, return_saliency=True, max_size=MAX_SIDE, keep_detail=keep_detail)
 
 
 if spaces:
@@ -260,7 +271,7 @@ def read_photo(path: str) -> Image.Image:
     raise SDPGANError(f"{name} has {megapixels:.0f} megapixels; this page takes {MAX_UPLOAD_MEGAPIXELS} at most.")
 
 
-def paint(path: str | None, style: str | None) -> Painting:
+def paint(path: str | None, style: str | None, keep_detail: float) -> Painting:
     style = (style or "").strip()
     with one_sentence():
         if not path:
@@ -269,7 +280,7 @@ def paint(path: str | None, style: str | None) -> Painting:
             raise SDPGANError("Choose a style first.")
         photo = read_photo(path)
         start = time.perf_counter()
-        result, saliency = run_network(photo, style)
+        result, saliency = run_network(photo, style, keep_detail)
     return Painting(photo, result, saliency, time.perf_counter() - start)
 
 
@@ -319,34 +330,40 @@ def account(painting: Painting) -> str:
     return f"{width} x {height} pixels, {painting.seconds:.1f} s.{enlarged}"
 
 
-def stylize(photo: str, style: str) -> tuple[str, str]:
+def stylize(photo: str, style: str, keep_detail: float = 0.0) -> tuple[str, str]:
     """Repaint a photo in a painter's style and keep the detail where people look first.
 
     Args:
         photo: An image file (JPEG, PNG, WebP), at most 32 MB and 40 megapixels.
         style: The name of a style in the list, or a Hugging Face id such as org/sdpgan-name.
+        keep_detail: The share, 0 to 1, of the photo's fine structure that is kept where people look.
 
     Returns:
         painting: A PNG of exactly the photo's size.
         saliency_map: An 8-bit grey PNG of the same size; 255 is what people look at first.
     """
-    painting = paint(photo, style)
+    painting = paint(photo, style, keep_detail)
     return (
         save(painting.result, download_name(photo, style)),
         save(grey(painting.saliency), f"{Path(photo).stem}-saliency.png"),
     )
 
 
-def show(photo: str | None, style: str | None) -> tuple:
+def show(photo: str | None, style: str | None, keep_detail: float) -> tuple:
     """What the button does: the outputs of the page, in its order."""
-    painting = paint(photo, style)
+    painting = paint(photo, style, keep_detail)
     before, after = for_display(painting.photo), for_display(painting.result)
     file = save(painting.result, download_name(photo, style))
     return (before, after), after, account(painting), gr.DownloadButton(value=file, interactive=True), *views(painting)
 
 
-def page() -> gr.Blocks:
+def first_style() -> str | None:
+    """The known style that the page starts with."""
     names = list(known_styles())
+    return styles.DEFAULT if styles.DEFAULT in names else next(iter(names), None)
+
+
+def page() -> gr.Blocks:
     as_result = {"interactive": False, "show_label": False, "buttons": ["fullscreen"], "format": "webp"}
     with gr.Blocks(
         title="SDP-GAN: a photo becomes a painting",
@@ -368,12 +385,21 @@ def page() -> gr.Blocks:
                 )
                 gr.Examples(EXAMPLES, photo, label="Or one of these", elem_id="examples", cache_examples=False)
                 style = gr.Dropdown(
-                    names,
-                    value=styles.DEFAULT if styles.DEFAULT in names else next(iter(names), None),
+                    list(known_styles()),
+                    value=first_style(),
                     label="Style",
                     info="From the list, or a Hugging Face id such as org/sdpgan-name",
                     allow_custom_value=True,
                     elem_id="style",
+                )
+                keep_detail = ShareInput(
+                    0,
+                    1,
+                    value=0,
+                    step=0.05,
+                    label="Keep detail",
+                    info="How much of the photo's fine structure stays where people look",
+                    elem_id="keep-detail",
                 )
                 button = gr.Button("Stylize", variant="primary", elem_id="stylize")
             with gr.Column(scale=6, min_width=300):
@@ -399,7 +425,7 @@ def page() -> gr.Blocks:
 
         painted = button.click(
             show,
-            [photo, style],
+            [photo, style, keep_detail],
             [comparison, alone, note, download, *maps],
             show_progress_on=[comparison],
             api_visibility="private",
@@ -410,7 +436,7 @@ def page() -> gr.Blocks:
         painting = gr.Image(label="painting", visible=False)
         saliency_map = gr.Image(label="saliency map", visible=False)
         gr.Button(visible=False).click(
-            stylize, [photo, style], [painting, saliency_map], api_name="stylize", **ONE_AT_A_TIME
+            stylize, [photo, style, keep_detail], [painting, saliency_map], api_name="stylize", **ONE_AT_A_TIME
         )
         blocks.load(js=NAME_THE_EXAMPLES)
     return blocks.queue(max_size=20)
@@ -450,7 +476,7 @@ def main(arguments: list[str] | None = None) -> None:
     if DEVICE == "cpu":
         keep_freed_memory()
     with suppress(SDPGANError):  # whoever chooses it is told
-        for first in list(known_styles())[:1]:
+        if first := first_style():
             load(first)
     try:
         page().launch(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from evaluation_fixtures import inception  # noqa: F401
 from hub_server import hub  # noqa: F401
-from training_fixtures import images, launcher, vgg_weights  # noqa: F401
+from training_fixtures import images, launcher, trainer, vgg_weights  # noqa: F401
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""sdpgan_hub/cli.py: the `sdpgan` command."""
+"""sdpgan_hub/cli.py: the `sdpgan` command. Which images and styles are refused is tested where that is raised."""
 
 from __future__ import annotations
 
@@ -65,6 +65,13 @@ def files(folder: str | Path) -> list[str]:
 def pixels(path: str | Path) -> np.ndarray:
     with Image.open(path) as image:
         return np.asarray(image)
+
+
+def one_line(capsys: pytest.CaptureFixture) -> str:
+    """What was written on stderr, which is one line."""
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1, errors
+    return errors
 
 
 # stylize
@@ -149,10 +156,10 @@ def test_the_colour_profile_stays_and_the_cameras_data_does_not(here, tiny, suff
         assert EXIF_ARTIST not in result.getexif() and EXIF_ORIENTATION not in result.getexif()
 
 
-def test_detail_skip_keeps_as_much_of_the_photo_as_in_python(here, tiny, model):
+def test_keep_detail_keeps_as_much_of_the_photo_as_in_python(here, tiny, model):
     for share in ("0.5", "1"):
-        assert main(["stylize", "photo.png", "-o", f"{share}.png", "--style", str(tiny), "--detail-skip", share]) == 0
-        assert np.array_equal(pixels(f"{share}.png"), np.asarray(model.stylize("photo.png", detail_skip=float(share))))
+        assert main(["stylize", "photo.png", "-o", f"{share}.png", "--style", str(tiny), "--keep-detail", share]) == 0
+        assert np.array_equal(pixels(f"{share}.png"), np.asarray(model.stylize("photo.png", keep_detail=float(share))))
     assert not np.array_equal(pixels("0.5.png"), pixels("1.png"))
 
 
@@ -191,40 +198,38 @@ def test_json_is_one_document_with_input_output_seconds_and_error_of_each(here, 
 def test_a_folder_that_may_not_be_written_is_one_sentence(here, tiny, capsys):
     Path("locked").mkdir(mode=0o500)
     assert main(["stylize", "photo.png", "-o", "locked/out.png", "--style", str(tiny)]) == 1
-    assert "locked/out.png cannot be written: Permission denied" in capsys.readouterr().err
+    assert "locked/out.png" in one_line(capsys)
 
 
 def test_an_output_below_a_file_is_one_sentence_and_leaves_nothing_behind(here, tiny, capsys):
     before = files(".")
     assert main(["stylize", "photo.png", "-o", "photos/notes.txt/out.png", "--style", str(tiny)]) == 1
-    assert "photos/notes.txt/out.png cannot be written: " in capsys.readouterr().err
+    assert "photos/notes.txt/out.png" in one_line(capsys)
     assert files(".") == before
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "named"),
     [
-        (["nowhere.jpg"], "nowhere.jpg: no such file or folder"),
-        (["photo.png", "-o", "out.gif"], ".jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff"),
-        (["photo.png", "-o", "out"], "has no suffix that names a format"),
-        (["photos", "-o", "out.png"], "need a folder"),
-        (["photo.png", "photos/a.png", "-o", "out.png"], "need a folder"),
-        (["photos", "-o", "photos/notes.txt"], "need a folder"),
-        (["photos/nested/..", "-o", "photos", "--overwrite"], "is an input and would be overwritten"),
-        (["photo.png", "-o", "./photo.png", "--overwrite"], "is an input and would be overwritten"),
-        (["photo.png", "photos/photo.png", "-o", "out/"], "would both be written to"),
-        (["empty"], "empty holds no image"),
-        (["photos", "-o", "-"], "stdout takes one image"),
-        (["photo.png", "photos/a.png", "-o", "-"], "stdout takes one image, not 2"),
-        (["photo.png", "-o", "-", "--json"], "both want stdout"),
-        (["-", "--json"], "both want stdout"),
-        (["photo.png", "-o", "photos/a.png"], "photos/a.png exists; add --overwrite or --skip-existing"),
-        (["photo.png", "--style", "no such style"], "There is no style or folder 'no such style'"),
-        (["photo.png", "--style", "photos"], "not an SDP-GAN model"),
-        (["photo.png", "--device", "abacus"], "'abacus'"),
+        (["nowhere.jpg"], "nowhere.jpg"),
+        (["photo.png", "-o", "out.gif"], "out.gif"),
+        (["photo.png", "-o", "out"], ".jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff"),
+        (["photos", "-o", "out.png"], "out.png"),
+        (["photo.png", "photos/a.png", "-o", "out.png"], "out.png"),
+        (["photos", "-o", "photos/notes.txt"], "photos/notes.txt"),
+        (["photos/nested/..", "-o", "photos", "--overwrite"], "overwritten"),
+        (["photo.png", "-o", "./photo.png", "--overwrite"], "./photo.png"),
+        (["photo.png", "photos/photo.png", "-o", "out/"], "out/photo.png"),
+        (["empty"], "empty"),
+        (["photos", "-o", "-"], "photos"),
+        (["photo.png", "photos/a.png", "-o", "-"], "stdout"),
+        (["photo.png", "-o", "-", "--json"], "--json"),
+        (["-", "--json"], "--json"),
+        (["photo.png", "-o", "photos/a.png"], "photos/a.png"),
+        (["photo.png", "--style", "no such style"], "'no such style'"),
     ],
 )
-def test_what_cannot_be_done_is_one_line_with_exit_code_2_and_writes_nothing(here, tiny, capsys, arguments, message):
+def test_what_cannot_be_done_is_one_line_with_exit_code_2_and_writes_nothing(here, tiny, capsys, arguments, named):
     Path("empty").mkdir()
     Image.fromarray(picture(seed=5)).save("photos/photo.png")
     before = {name: Path(name).read_bytes() for name in files(".")}
@@ -232,7 +237,7 @@ def test_what_cannot_be_done_is_one_line_with_exit_code_2_and_writes_nothing(her
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("sdpgan stylize: error: ") and captured.err.count("\n") == 1
-    assert message in captured.err
+    assert named in captured.err
     assert {name: Path(name).read_bytes() for name in files(".")} == before
 
 
@@ -245,8 +250,8 @@ def test_what_cannot_be_done_is_one_line_with_exit_code_2_and_writes_nothing(her
         ["stylize", "photo.png", "--quality", "0"],
         ["stylize", "photo.png", "--quality", "high"],
         ["stylize", "photo.png", "--max-size", "3"],
-        ["stylize", "photo.png", "--detail-skip", "1.5"],
-        ["stylize", "photo.png", "--detail-skip", "much"],
+        ["stylize", "photo.png", "--keep-detail", "1.5"],
+        ["stylize", "photo.png", "--keep-detail", "much"],
         ["stylize", "photo.png", "--overwrite", "--skip-existing"],
         ["saliency", "photo.png", "--method", "guess"],
         ["saliency", "photo.png", "--view", "cube"],
@@ -273,10 +278,26 @@ def test_a_result_that_exists_is_kept_refused_or_replaced_as_asked(here, tiny):
     assert main([*arguments, "--skip-existing", "--json"]) == 0
 
 
-def test_a_hub_model_that_is_not_cached_is_one_line_with_exit_code_2(here, monkeypatch, capsys):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(here / "hub"))
-    assert main(["stylize", "photo.png", "--style", "org/name", "--local-files-only"]) == 2
-    assert "org/name" in capsys.readouterr().err
+def break_stylize(*_, **__):
+    raise ZeroDivisionError("a bug")
+
+
+@pytest.mark.parametrize(("debug", "tracebacks"), [(None, 0), ("", 0), ("0", 0), ("1", 1)])
+def test_sdpgan_debug_prints_the_traceback_of_each_failure_before_its_line(
+    here, tiny, monkeypatch, capsys, debug, tracebacks
+):
+    if debug is None:
+        monkeypatch.delenv("SDPGAN_DEBUG", raising=False)
+    else:
+        monkeypatch.setenv("SDPGAN_DEBUG", debug)
+    assert main(["stylize", "nowhere.jpg", "--style", str(tiny)]) == 2
+    usage = capsys.readouterr().err
+    monkeypatch.setattr(SDPGAN, "stylize", break_stylize)
+    assert main(["stylize", "photo.png", "--style", str(tiny)]) == 1
+    bug = capsys.readouterr().err
+    for errors, named, place in ((usage, "nowhere.jpg", "_checked_input"), (bug, "a bug", "break_stylize")):
+        assert errors.count("Traceback") == errors.count(f"in {place}") == tracebacks
+        assert named in errors.splitlines()[-1] and (tracebacks or errors.count("\n") == 1)
 
 
 # saliency
@@ -326,8 +347,7 @@ def test_a_missing_extra_is_one_line_with_exit_code_2_that_says_what_to_install(
     for name in ("skimage.segmentation", "skimage.morphology"):
         monkeypatch.setitem(sys.modules, name, None)
     assert main(["saliency", "photo.png", "-o", "map.png", "--method", "rbd"]) == 2
-    captured = capsys.readouterr()
-    assert "pip install" in captured.err and "[saliency]" in captured.err and captured.err.count("\n") == 1
+    assert "[saliency]" in one_line(capsys)
 
 
 # styles
@@ -347,16 +367,12 @@ def test_styles_lists_every_shipped_style_with_its_folder(capsys):
 # stdin and stdout
 
 
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [(b"rubbish", "not an image of a known format"), (b"", "nothing came in"), (None, "is it whole?")],
-)
-def test_rubbish_on_stdin_is_one_line_with_exit_code_1(here, tiny, monkeypatch, capsys, data, message):
-    data = Path("photo.png").read_bytes()[:500] if data is None else data
+@pytest.mark.parametrize(("data", "named"), [(b"rubbish", "format"), (b"", "nothing")])
+def test_rubbish_on_stdin_is_one_line_with_exit_code_1(here, tiny, monkeypatch, capsys, data, named):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
     assert main(["stylize", "-", "-o", "out.png", "--style", str(tiny)]) == 1
-    captured = capsys.readouterr()
-    assert captured.err.startswith("-: ") and message in captured.err and captured.err.count("\n") == 1
+    line = one_line(capsys)
+    assert line.startswith("-: ") and named in line
     assert not Path("out.png").exists()
 
 

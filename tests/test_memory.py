@@ -6,16 +6,18 @@ import sys
 
 import pytest
 
-from sdpgan_hub import keep_freed_memory
+import sdpgan_hub
+from sdpgan_hub.memory import keep_freed_memory
 
 PASSES = """
 import resource, sys, threading
 import numpy as np
-from sdpgan_hub import SDPGAN, keep_freed_memory
+from sdpgan_hub import SDPGAN
+from sdpgan_hub.memory import keep_freed_memory
 
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
-model = SDPGAN.from_pretrained("vangogh")
+model = SDPGAN(32, 0, feature_concatenation=False, saliency_network=False).eval()  # 32 MiB a layer and more
 photo = np.zeros((512, 512, 3), np.uint8)
 faults = []
 
@@ -48,3 +50,8 @@ def test_a_second_photo_is_painted_in_the_memory_of_the_first() -> None:
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     assert keep_freed_memory() is False
+
+
+def test_it_is_no_name_of_the_package_s_own_but_can_be_had_from_it() -> None:
+    assert "keep_freed_memory" not in sdpgan_hub.__all__
+    assert sdpgan_hub.keep_freed_memory is keep_freed_memory

@@ -66,18 +66,11 @@ def test_anything_else_is_refused_and_the_shipped_styles_are_named(shipped, work
 
 
 def test_a_file_is_refused_and_its_folder_asked_for(shipped):
-    with pytest.raises(SDPGANError, match="give the folder that holds"):
+    with pytest.raises(SDPGANError, match="folder") as error:
         SDPGAN.from_pretrained(shipped / "monet" / "model.safetensors")
+    assert str(shipped / "monet" / "model.safetensors") in str(error.value)
 
 
 def test_a_folder_name_may_start_at_home(shipped, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(shipped))
     assert styles.resolve("~/monet") == shipped / "monet"
-
-
-@pytest.mark.parametrize("name", sorted(styles.available()))
-def test_each_shipped_style_loads_strictly_and_has_its_card(name):
-    model = SDPGAN.from_pretrained(name)
-    card = (styles.available()[name] / "README.md").read_text(encoding="utf-8")
-    assert f'from_pretrained("{name}")' in card and "library_name: sdpgan_hub" in card
-    assert sum(parameter.numel() for parameter in model.generator.parameters()) > 0

@@ -1,0 +1,126 @@
+"""What happens to images and maps around the networks: noise, detail, and a small map brought back to a photo's size.
+
+Tensors are N x C x H x W; images are RGB in [-1, 1], saliency maps have one channel in [-1, 1].
+"""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+DETAIL_SIGMA = 4.0
+"""Fine structure is what a Gaussian of this many pixels leaves out."""
+NOISE_PERIOD = 1024
+"""Rows and columns after which `smooth_noise` repeats itself."""
+NOISE_SCALES = (4, 8, 16)
+"""Distances in pixels between the random values of the three layers of `smooth_noise`."""
+GUIDE_RADIUS = 4
+"""Of the guided filter's windows, in pixels of the small map."""
+GUIDE_EPSILON = 0.01
+"""Variance of the luma in [-1, 1] from which on the guided filter takes an edge for an edge."""
+
+
+def luma(image: Tensor) -> Tensor:
+    """ITU-R BT.601's, N x 3 x H x W to N x 1 x H x W; linear, so of differences too."""
+    red, green, blue = image.split(1, dim=1)
+    return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
+def resized(image: Tensor, height: int, width: int) -> Tensor:
+    """N x C x H x W to N x C x `height` x `width`, bilinear and without aliasing; in float32 (a CPU has no other)."""
+    return F.interpolate(image.float(), (height, width), mode="bilinear", antialias=True).to(image.dtype)
+
+
+def crop_and_resize(maps: Tensor, boxes: Tensor, height: int, width: int) -> Tensor:
+    """One box of each map, N x C x h x w, resized bilinearly to N x C x `height` x `width`.
+
+    boxes: N x 4, top, left, height and width as shares of the map's.
+    """
+    top, left, tall, wide = boxes.to(torch.float32).unbind(1)
+    theta = torch.zeros(len(boxes), 2, 3, device=maps.device)
+    theta[:, 0, 0], theta[:, 0, 2] = wide, 2 * left + wide - 1
+    theta[:, 1, 1], theta[:, 1, 2] = tall, 2 * top + tall - 1
+    grid = F.affine_grid(theta, [len(boxes), 1, height, width], align_corners=False)
+    return F.grid_sample(maps.float(), grid, padding_mode="border", align_corners=False)
+
+
+def guided_enlargement(small_map: Tensor, small_photo: Tensor, photo: Tensor) -> Tensor:
+    """A small saliency map at the size of the photo, along the photo's edges (fast guided filter: He and Sun, 2015).
+
+    Args:
+        small_map: N x 1 x h x w in [-1, 1].
+        small_photo: the photo at the map's size, N x 3 x h x w.
+        photo: N x 3 x H x W.
+
+    Returns:
+        N x 1 x H x W in [-1, 1].
+    """
+    guide, values = luma(small_photo.float()), small_map.float()
+
+    def mean(image: Tensor) -> Tensor:
+        return F.avg_pool2d(image, 2 * GUIDE_RADIUS + 1, 1, GUIDE_RADIUS, count_include_pad=False)
+
+    mean_guide, mean_values = mean(guide), mean(values)
+    covariance = mean(guide * values) - mean_guide * mean_values
+    slope = covariance / (mean(guide * guide) - mean_guide**2 + GUIDE_EPSILON)
+    line = torch.cat([mean(slope), mean(mean_values - slope * mean_guide)], dim=1)
+    slope, intercept = F.interpolate(line, photo.shape[-2:], mode="bilinear").split(1, dim=1)
+    return (slope * luma(photo.float()) + intercept).clamp(-1, 1)
+
+
+def keep_detail(painting: Tensor, photo: Tensor, saliency: Tensor, share: float) -> Tensor:
+    """The painting with fine structure of the photo where people look, beyond the paper: a skip connection around G.
+
+        G(x) + share (S(x) + 1) / 2 fine(Y(x) - Y(G(x)))
+
+    Y is the luma (ITU-R BT.601) and fine(a) what a Gaussian of `DETAIL_SIGMA` px leaves of a. Hues, tones and what is
+    broader than a few pixels stay the painting's everywhere, and all of it where the map is 0.
+
+    Args:
+        painting: G(x), N x 3 x H x W in [-1, 1].
+        photo: x, of the same shape. H and W are at least 16.
+        saliency: S(x), N x 1 x H x W in [-1, 1].
+        share: 0 (the painting as it is) to 1 (at the most salient places, all of the photo's fine luma).
+    """
+    difference = luma(photo - painting)
+    fine = difference - _blurred(difference)
+    return (painting + share * (saliency + 1) / 2 * fine).clamp(-1, 1)
+
+
+def _blurred(image: Tensor) -> Tensor:
+    """One channel, after a Gaussian of `DETAIL_SIGMA` px, mirrored at the border."""
+    radius = round(3 * DETAIL_SIGMA)
+    places = torch.arange(-radius, radius + 1, device=image.device)
+    taps = torch.exp(-0.5 * (places / DETAIL_SIGMA) ** 2)
+    taps = (taps / taps.sum()).to(image.dtype)
+    padded = F.pad(image, (radius,) * 4, mode="reflect")
+    return F.conv2d(F.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
+
+
+def smooth_noise(height: int, width: int, top: int = 0, left: int = 0) -> Tensor:
+    """The noise from which G draws strokes in flat areas, 3 x `height` x `width`, of mean 0; always the same.
+
+    Normal noise at 1/4, 1/8 and 1/16 of the resolution, each of about unit deviation, enlarged and added. It belongs to
+    places in pixels and repeats itself after `NOISE_PERIOD`: (`top`, `left`) is the place of the first pixel. So a
+    photo is painted the same way each time, a crop that starts a pixel further hardly differs, and a tile fits the
+    next.
+    """
+    field = _noise_field()
+    rows = (torch.arange(height, device="cpu") + top) % NOISE_PERIOD
+    columns = (torch.arange(width, device="cpu") + left) % NOISE_PERIOD
+    return field[:, rows][:, :, columns]
+
+
+@functools.cache
+def _noise_field() -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    field = torch.zeros(1, 3, NOISE_PERIOD, NOISE_PERIOD, device="cpu")
+    for scale in NOISE_SCALES:
+        side = NOISE_PERIOD // scale
+        coarse = F.pad(torch.randn(1, 3, side, side, generator=generator, device="cpu"), (2, 2, 2, 2), mode="circular")
+        fine = F.interpolate(coarse, scale_factor=scale, mode="bicubic")
+        field += fine[..., 2 * scale : -2 * scale, 2 * scale : -2 * scale]
+    return field[0]

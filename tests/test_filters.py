@@ -1,0 +1,147 @@
+"""sdpgan_hub/filters.py: noise, detail, crops, and a small map at the size of its photo."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.ndimage
+import torch
+import torch.nn.functional as F
+
+from sdpgan_hub.filters import (
+    NOISE_PERIOD,
+    NOISE_SCALES,
+    _noise_field,
+    crop_and_resize,
+    guided_enlargement,
+    keep_detail,
+    luma,
+    resized,
+    smooth_noise,
+)
+
+LUMA = np.array([0.299, 0.587, 0.114])
+
+
+def random(*shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def test_luma_is_the_weighted_sum_of_bt_601():
+    x = random(2, 3, 4, 5)
+    np.testing.assert_allclose(luma(x)[:, 0].numpy(), np.einsum("nchw,c->nhw", x.numpy(), LUMA), atol=1e-6)
+
+
+# resizing
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_resized_image_has_no_aliases_and_the_dtype_that_came(dtype: torch.dtype):
+    stripes = torch.tensor([1.0, -1.0]).repeat(32).expand(1, 3, 64, 64).to(dtype)
+    small = resized(stripes, 24, 20)
+    assert small.shape == (1, 3, 24, 20) and small.dtype == dtype
+    assert small.float().abs().max() < 0.15  # every pixel is the mean of some: of black and white as much
+    flat = torch.full((1, 3, 64, 64), 0.25, dtype=dtype)
+    torch.testing.assert_close(resized(flat, 24, 20), flat[..., :24, :20])
+
+
+def test_a_box_at_its_own_size_is_a_slice():
+    maps, (height, width) = random(2, 5, 24, 20), (12, 8)
+    places = torch.tensor([[4, 6], [12, 0]])
+    boxes = torch.cat([places / torch.tensor([24, 20]), torch.tensor([[height / 24, width / 20]] * 2)], 1)
+    slices = [map_[:, top : top + height, left : left + width] for map_, (top, left) in zip(maps, places, strict=True)]
+    torch.testing.assert_close(crop_and_resize(maps, boxes, height, width), torch.stack(slices), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(48, 60), (10, 7)])
+def test_the_whole_as_a_box_is_bilinear_resizing(size: tuple[int, int]):
+    maps, whole = random(2, 5, 24, 20), torch.tensor([[0.0, 0, 1, 1]] * 2)
+    expected = F.interpolate(maps, size, mode="bilinear")
+    torch.testing.assert_close(crop_and_resize(maps, whole, *size), expected, atol=1e-5, rtol=0)
+
+
+# the guided filter
+
+
+def test_a_constant_map_stays_constant_on_any_photo():
+    photo = random(2, 3, 96, 80)
+    small = torch.tensor([-0.4, 0.7]).view(2, 1, 1, 1).expand(2, 1, 24, 20)
+    large = guided_enlargement(small, resized(photo, 24, 20), photo)
+    assert large.shape == (2, 1, 96, 80)
+    torch.testing.assert_close(large, small[..., :1, :1].expand_as(large), atol=1e-4, rtol=0)
+
+
+def test_on_a_flat_photo_it_is_the_smoothed_map_and_stays_in_range():
+    photo, small = torch.zeros(1, 3, 64, 64), torch.sign(random(1, 1, 16, 16))
+    large = guided_enlargement(small, photo[..., :16, :16], photo)
+    assert large.abs().max() < 0.5  # of a map of -1 and 1, whose mean is near 0
+    beyond = torch.full_like(small, 3)
+    assert guided_enlargement(beyond, photo[..., :16, :16], photo).max() == 1
+
+
+def test_an_enlarged_map_follows_the_edge_of_the_photo_closer_than_bilinear_resizing():
+    # a bright disc before a dark ground, and a map that is 1 on the disc; nothing of it lies on the small grid
+    y, x = np.mgrid[:256, :256]
+    disc = torch.from_numpy(np.hypot(y - 121, x - 134) < 61).float()[None, None] * 2 - 1
+    photo = (0.6 * disc + 0.3).expand(1, 3, 256, 256)
+    small = resized(disc, 32, 32)
+    guided = guided_enlargement(small, resized(photo, 32, 32), photo)
+    bilinear = F.interpolate(small, (256, 256), mode="bilinear")
+    assert (guided - disc).abs().mean() < 0.5 * (bilinear - disc).abs().mean()
+
+
+# keep_detail
+
+
+def fine(grey: np.ndarray) -> np.ndarray:
+    return grey - scipy.ndimage.gaussian_filter(grey, (0, 4, 4), mode="mirror", truncate=3)
+
+
+def test_keep_detail_is_its_formula_in_plain_numpy():
+    photo, painting, saliency = random(2, 3, 40, 48), random(2, 3, 40, 48).flip(3), random(2, 1, 40, 48)
+    difference = np.einsum("nchw,c->nhw", (photo - painting).numpy(), LUMA)
+    share = 0.7 * (saliency.numpy() + 1) / 2
+    expected = np.clip(painting.numpy() + share * fine(difference)[:, None], -1, 1)
+    np.testing.assert_allclose(keep_detail(painting, photo, saliency, 0.7).numpy(), expected, atol=1e-5)
+
+
+def test_where_all_is_salient_all_of_the_photo_s_fine_luma_is_kept_and_the_painting_s_colours_stay():
+    photo, painting = 0.2 * random(2, 3, 40, 48), 0.2 * random(2, 3, 40, 48).flip(3)  # nothing to clamp
+    kept = keep_detail(painting, photo, torch.ones(2, 1, 40, 48), 1.0)
+    change = (kept - painting).numpy()
+    greys = [np.einsum("nchw,c->nhw", image.numpy(), LUMA) for image in (photo, painting)]
+    np.testing.assert_allclose(change[:, 0], fine(greys[0]) - fine(greys[1]), atol=1e-6)
+    np.testing.assert_allclose(change, np.broadcast_to(change[:, :1], change.shape), atol=1e-6)
+    assert torch.equal(keep_detail(painting, photo, -torch.ones(2, 1, 40, 48), 1.0), painting)
+
+
+# noise
+
+
+def test_the_noise_is_the_same_in_every_process_and_on_every_device():
+    # photos are to be painted alike for ever: these numbers are what torch.randn gives for seed 0 on a CPU
+    _noise_field.cache_clear()
+    torch.manual_seed(7)
+    with torch.device("meta"):
+        first = smooth_noise(1, 4)[0, 0]
+    assert first.tolist() == pytest.approx([-1.40518, -1.30212, -1.30554, -1.35365], abs=1e-5)
+
+
+def test_the_noise_belongs_to_places_and_repeats_itself_after_its_period():
+    field = smooth_noise(40, 50)
+    assert field.shape == (3, 40, 50) and torch.equal(smooth_noise(40, 50), field)
+    assert torch.equal(smooth_noise(30, 20, 7, 11), field[:, 7:37, 11:31])
+    assert torch.equal(smooth_noise(40, 50, NOISE_PERIOD, 3 * NOISE_PERIOD), field)
+    around = smooth_noise(NOISE_PERIOD + 8, NOISE_PERIOD + 8)
+    assert torch.equal(around[:, -8:, -8:], around[:, :8, :8])
+
+
+def test_the_noise_is_smooth_of_its_amplitude_and_without_a_seam_where_it_repeats():
+    field = smooth_noise(NOISE_PERIOD, NOISE_PERIOD)
+    assert field.mean().abs() < 0.02
+    assert field.std() == pytest.approx(len(NOISE_SCALES) ** 0.5, rel=0.2)
+    for axis in (1, 2):
+        steps = (field - field.roll(1, axis)).abs().mean((0, 3 - axis))
+        assert steps.max() < 0.35 * field.std()  # of white noise: 1.13
+        assert steps[0] < 2 * steps.mean()
+    assert all(torch.corrcoef(field.flatten(1))[a, b].abs() < 0.05 for a, b in ((0, 1), (1, 2), (0, 2)))
