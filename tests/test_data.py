@@ -1,22 +1,23 @@
-"""training/data.py: what is wrong with a training's images, and samples from every kind of source."""
+"""training/data.py: what is wrong with a training's images, edge-blurred paintings, and samples of every source."""
 
 from __future__ import annotations
 
 import io
 import pickle
-import shutil
 import tarfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from sdpgan_hub.errors import SDPGANError
-from training.data import UnpairedImages, check
-from training.prepare import prepare
-from training.sources import fetch
+from training.config import TrainingConfig
+from training.data import UnpairedImages, check, edge_blurred
+from training.prepare import prepare, saliency_path
+from training.sources import fetch, image_files, read_rgb
 
 
 def write(folder: Path, count: int, size: tuple[int, int] = (64, 64), start: int = 0) -> Path:
@@ -25,6 +26,18 @@ def write(folder: Path, count: int, size: tuple[int, int] = (64, 64), start: int
         noise = np.random.default_rng(seed).integers(256, size=(*size[::-1], 3), dtype=np.uint8)
         Image.fromarray(noise).save(folder / f"{seed:03}.png")
     return folder
+
+
+def write_references(photos: Path, cache: Path) -> None:
+    """Made-up references where prepare.py would put those of the photos of 64 x 64 px."""
+    for path in image_files(photos):
+        result = saliency_path(cache, photos, path)
+        result.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.eye(64, dtype=np.uint8) * 255).save(result)
+
+
+SMALL = TrainingConfig(image_size=48, crop_size=32, seed=3)
+NO_REFERENCES = TrainingConfig(image_size=48, crop_size=32, seed=3, train_saliency=False)
 
 
 @pytest.fixture
@@ -49,20 +62,20 @@ def test_an_empty_folder_and_one_without_a_readable_image_are_refused(
     sources = {"photos": photos, "paintings": paintings}
     bad = tmp_path / "bad"
     bad.mkdir()
-    with pytest.raises(SDPGANError, match="bad holds no image"):
+    with pytest.raises(SDPGANError, match=str(bad)):
         check(**sources | {kind: bad}, image_size=64, crop_size=64)
     (bad / "a.jpg").write_bytes(b"no image")
-    with pytest.raises(SDPGANError, match=f"None of the 1 {kind} of .*bad can be read"):
+    with pytest.raises(SDPGANError, match=f"1 {kind} of {bad}"):
         check(**sources | {kind: bad}, image_size=64, crop_size=64)
 
 
 def test_one_painting_is_refused_three_are_a_warning_and_twenty_are_none(photos: Path, tmp_path: Path):
     style = write(tmp_path / "style", 1)
-    with pytest.raises(SDPGANError, match="style holds one painting"):
+    with pytest.raises(SDPGANError, match=str(style)):
         check(photos, style, 64, 64)
     write(style, 2, start=1)
     (warning,) = check(photos, style, 64, 64)
-    assert "style holds only 3 paintings" in warning
+    assert str(style) in warning and "3 paintings" in warning
     write(style, 17, start=3)
     assert check(photos, style, 64, 64) == []
 
@@ -70,7 +83,7 @@ def test_one_painting_is_refused_three_are_a_warning_and_twenty_are_none(photos:
 def test_photos_smaller_than_the_crop_are_one_warning_that_counts_and_names_them(photos: Path, paintings: Path):
     write(photos, 5, size=(200, 40), start=50)
     (warning,) = check(photos, paintings, 80, 64)
-    assert "5 of 25 photos" in warning and "below the crop of 64 px" in warning and "by 2.0 at most" in warning
+    assert "5 of 25 photos" in warning and "64 px" in warning and "2.0" in warning
     assert "050.png" in warning and "052.png and 2 more" in warning and "053" not in warning
 
 
@@ -79,7 +92,7 @@ def test_photos_below_half_the_crop_are_refused_where_they_are_more_than_one_in_
     (warning,) = check(photos, paintings, 64, 64)
     assert "2 of 22 photos" in warning
     write(photos, 1, size=(31, 200), start=52)
-    with pytest.raises(SDPGANError, match=r"3 of 23 photos of .* is below half the crop, 64 px"):
+    with pytest.raises(SDPGANError, match="3 of 23 photos"):
         check(photos, paintings, 64, 64)
     assert len(check(photos, paintings, 62, 62)) == 1
 
@@ -89,14 +102,13 @@ def test_unreadable_and_missing_images_are_named_in_a_warning_each(photos: Path,
     listing = photos.parent / "photos.txt"
     listing.write_text("\n".join(f"photos/{name}" for name in [*(p.name for p in photos.iterdir()), "gone.png"]))
     missing, unreadable = check(listing, paintings, 64, 64)
-    assert missing.startswith("1 of the photos") and "cannot be found" in missing and "gone.png" in missing
-    assert unreadable.startswith("1 of the photos") and "cannot be read" in unreadable and "broken.jpg" in unreadable
+    assert "gone.png" in missing and "broken.jpg" in unreadable
 
 
 def test_the_same_images_as_both_and_a_crop_above_the_image_size_are_refused(photos: Path):
-    with pytest.raises(SDPGANError, match="both photos and paintings"):
+    with pytest.raises(SDPGANError, match=str(photos)):
         check(photos, f"{photos}/", 64, 64)
-    with pytest.raises(SDPGANError, match="crop_size 65 is larger than image_size 64"):
+    with pytest.raises(SDPGANError, match="crop_size 65"):
         check(photos, photos, 64, 65)
 
 
@@ -108,8 +120,6 @@ def test_the_check_reads_headers_only(photos: Path, paintings: Path):
 
 def test_samples_of_a_folder_a_list_and_shards_of_the_same_images_are_equal(tmp_path: Path):
     pytest.importorskip("webdataset")
-    pytest.importorskip("skimage")
-    pytest.importorskip("numba")
     photos, paintings, cache = write(tmp_path / "photos", 3), write(tmp_path / "paintings", 4), tmp_path / "cache"
     (tmp_path / "photos.txt").write_text("\n".join(f"photos/{seed:03}.png" for seed in range(3)))
     with tarfile.open(tmp_path / "photos.tar", "w") as tar:
@@ -121,14 +131,14 @@ def test_samples_of_a_folder_a_list_and_shards_of_the_same_images_are_equal(tmp_
     folder = photos
     datas = []
     for source in (folder, tmp_path / "photos.txt", tmp_path / "photos.tar"):
-        prepare(source, paintings, cache, workers=1, progress=False)
-        datas.append(UnpairedImages(source, paintings, cache, 48, 32, seed=3))
+        prepare(source, paintings, cache, references=False, workers=1, progress=False)
+        datas.append(UnpairedImages(source, paintings, cache, NO_REFERENCES))
     (tmp_path / "photos.tar").unlink()
     for number in (0, 1, 7):
         first, *others = (data[number] for data in datas)
         assert all(torch.equal(first[key], other[key]) for other in others for key in first)
     (few_photos, few_paintings) = check(tmp_path / "photos.tar", paintings, 48, 32, cache)
-    assert "only 3 photos" in few_photos and "only 4 paintings" in few_paintings
+    assert "3 photos" in few_photos and "4 paintings" in few_paintings
     again = pickle.loads(pickle.dumps(datas[2]))
     assert torch.equal(again[5]["photo"], datas[0][5]["photo"])
 
@@ -136,17 +146,17 @@ def test_samples_of_a_folder_a_list_and_shards_of_the_same_images_are_equal(tmp_
 def test_a_source_to_be_fetched_is_not_looked_into_before(paintings: Path, tmp_path: Path):
     pytest.importorskip("webdataset")
     assert check(tmp_path / "a.tar", paintings, 64, 64, tmp_path / "cache") == []
-    with pytest.raises(SDPGANError, match=r"a\.tar does not exist"):
+    with pytest.raises(SDPGANError, match=r"a\.tar"):
         fetch(tmp_path / "a.tar", tmp_path / "cache")
-    with pytest.raises(SDPGANError, match=r"a\.tar .* not been fetched"):
-        UnpairedImages(tmp_path / "a.tar", paintings, tmp_path / "cache")
+    with pytest.raises(SDPGANError, match=r"a\.tar"):
+        UnpairedImages(tmp_path / "a.tar", paintings, tmp_path / "cache", SMALL)
 
 
 def test_without_references_a_sample_is_the_same_but_for_its_reference(photos: Path, paintings: Path, tmp_path: Path):
     cache = tmp_path / "cache"
     prepare(photos, paintings, cache, references=False, workers=1, progress=False)
-    shutil.copytree(cache / "edge_blurred", cache / "saliency")  # photos and paintings have the same names and sizes
-    without, with_ = (UnpairedImages(photos, paintings, cache, 48, 32, 3, references) for references in (False, True))
+    write_references(photos, cache)
+    without, with_ = (UnpairedImages(photos, paintings, cache, config) for config in (NO_REFERENCES, SMALL))
     assert without.photos == with_.photos
     for number in (0, 19, 33):
         expected = with_[number]
@@ -157,7 +167,71 @@ def test_without_references_a_sample_is_the_same_but_for_its_reference(photos: P
 
 def test_images_without_a_result_in_the_cache_are_left_out(photos: Path, paintings: Path, tmp_path: Path):
     prepare(None, paintings, tmp_path / "cache", workers=1, progress=False)
-    shutil.copytree(tmp_path / "cache" / "edge_blurred", tmp_path / "cache" / "saliency")
+    write_references(photos, tmp_path / "cache")
     (tmp_path / "cache" / "saliency" / "004.png.png").unlink()
-    data = UnpairedImages(photos, paintings, tmp_path / "cache", 64, 64)
+    (tmp_path / "cache" / "readable" / "paintings" / "005.png.png").unlink()
+    data = UnpairedImages(photos, paintings, tmp_path / "cache", SMALL)
     assert len(data) == 19 and photos / "004.png" not in data.photos
+    assert len(data.paintings) == 19 and paintings / "005.png" not in data.paintings
+
+
+# edge_blurred, Sec. III-B
+
+
+def picture(height: int = 40, width: int = 56) -> np.ndarray:
+    """A bright ellipse on a smooth dark ground."""
+    image = cv2.GaussianBlur(np.random.default_rng(0).integers(20, 70, (height, width, 3), dtype=np.uint8), (0, 0), 3)
+    cv2.ellipse(image, (width // 2, height // 2), (width // 5, height // 4), 0, 0, 360, (220, 160, 40), -1)
+    return image
+
+
+def test_edge_blur_leaves_every_pixel_far_from_an_edge_as_it_was_and_softens_the_edge():
+    step = np.full((64, 64, 3), 30, np.uint8)
+    step[:, 32:] = 220
+    grain = np.random.default_rng(0).integers(0, 12, step.shape, dtype=np.uint8)
+    image = step + grain
+    blurred = edge_blurred(image)
+    near = np.abs(np.arange(64) - 31.5) < 1
+    far = np.abs(np.arange(64) - 31.5) > 4
+    assert np.array_equal(blurred[:, far], image[:, far])
+    slope = [np.ptp(x[:, near].astype(int)) for x in (image, blurred)]
+    assert slope[1] < 0.6 * slope[0]
+
+
+def test_edge_blur_of_an_image_without_edges_is_the_image():
+    ramp = np.repeat(np.linspace(0, 255, 64).astype(np.uint8)[None, :, None], 48, 0).repeat(3, 2)
+    assert np.array_equal(edge_blurred(ramp), ramp)
+
+
+def test_edge_blur_inside_the_dilated_edges_is_opencvs_5x5_gaussian():
+    image = picture()
+    changed = (edge_blurred(image) != image).any(2)
+    assert 0.05 < changed.mean() < 0.6
+    assert np.array_equal(edge_blurred(image)[changed], cv2.GaussianBlur(image, (5, 5), 0)[changed])
+
+
+def test_edge_blur_commutes_with_a_left_right_flip_up_to_ties_in_canny():
+    image = picture(96, 96)
+    straight, flipped = edge_blurred(image), edge_blurred(image[:, ::-1].copy())[:, ::-1]
+    assert (straight != flipped).any(2).mean() < 0.01
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 50, 3), (50, 1, 3)])
+def test_edge_blur_takes_images_one_pixel_wide(shape):
+    assert edge_blurred(np.full(shape, 9, np.uint8)).shape == shape
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])
+def test_edge_blur_refuses_grey_and_float_images(image):
+    with pytest.raises(SDPGANError, match="edge_blurred"):
+        edge_blurred(image)
+
+
+def test_edge_blur_takes_the_brushwork_out_of_real_van_goghs_and_leaves_flat_paint_alone(shared: Path):
+    # were strokes left sharp in what D learns to reject, G would not paint any
+    for path in image_files(shared / "data" / "paintings" / "vangogh" / "val")[::4]:
+        image = read_rgb(path)
+        blurred = edge_blurred(image)
+        sharpness = [cv2.Laplacian(cv2.cvtColor(one, cv2.COLOR_RGB2GRAY), cv2.CV_32F).var() for one in (blurred, image)]
+        assert sharpness[0] < 0.5 * sharpness[1], path.name
+        assert 0.02 < (blurred == image).all(2).mean() < 0.9, path.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -15,13 +16,14 @@ from torch import nn
 
 from sdpgan_hub import SDPGAN
 from sdpgan_hub.errors import SDPGANError
+from sdpgan_hub.saliency import reference
 
 try:
     from skimage.color import deltaE_ciede2000, rgb2lab
 
     from training import evaluate as evaluation
     from training import pictures
-    from training.metrics import artifacts, detail, style
+    from training.metrics import artifacts, colour, deception, detail, robustness, saliency, style
     from training.perceptual import PerceptualFeatures
 except (ImportError, RuntimeError) as error:  # torchvision of another torch build raises RuntimeError
     pytest.skip(f"the extra 'training' is not installed ({error})", allow_module_level=True)
@@ -56,6 +58,34 @@ def paintings(tmp_path_factory: pytest.TempPathFactory) -> Path:
         noise = (noise - noise.min()) / (noise.max() - noise.min())
         pictures.write(folder / f"{number}.png", (noise * 255).astype(np.uint8))
     return folder
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of twelve 96 x 112 images each: other photos, and the works of two painters, dots and stripes."""
+    import skimage.data
+
+    folder, random = tmp_path_factory.mktemp("classes"), np.random.default_rng(1)
+    for number in range(12):
+        image = (skimage.data.rocket(), skimage.data.stereo_motorcycle()[0], skimage.data.astronaut()[272:])[number % 3]
+        top, left = 60 * (number // 3) % (len(image) - 239), 70 * (number // 3)
+        crop = cv2.resize(image[top : top + 240, left : left + 280], (112, 96), interpolation=cv2.INTER_AREA)
+        pictures.write(folder / "photos" / f"{number}.png", crop)
+        dots = cv2.GaussianBlur(random.random((96, 112, 3)), (0, 0), 1)
+        stripes = np.sin(random.random((1, 1, 3)) * 6 + np.arange(112)[None, :, None] * random.uniform(0.5, 0.8))
+        for name, noise in (("dots", dots), ("stripes", stripes + 0 * dots)):
+            noise = (noise - noise.min()) / (noise.max() - noise.min())
+            pictures.write(folder / name / f"{number}.png", (noise * 255).astype(np.uint8))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def classifier(classes, inception) -> deception.Classifier:
+    return deception.Classifier(painters_of(classes), classes / "photos", inception, 96)
+
+
+def painters_of(classes: Path) -> dict[str, Path]:
+    return {name: classes / name for name in ("dots", "stripes")}
 
 
 @pytest.fixture(scope="module")
@@ -97,12 +127,7 @@ def test_the_photos_themselves_lose_no_detail_and_show_no_artifact(of_identical:
     assert of_identical["style"]["outputs"] == of_identical["style"]["photos"]
 
 
-def test_identical_folders_are_at_distance_0_from_each_other(photos, inception, vgg_weights, tmp_path):
-    for number, path in enumerate(sorted((photos / "photos").rglob("*.png"))):
-        for twin in range(2):  # eight paintings are the least, and six photos there are
-            shutil.copy(path, tmp_path / f"{twin}{number}.png")
-    result = scored(photos, tmp_path, inception, vgg_weights, outputs=photos / "photos")["style"]["outputs"]
-    assert abs(result[f"KID-{LAYER}"]) < 0.02 and result["paintings"] == 12
+def test_identical_sets_are_at_distance_0_from_each_other(photos, inception):
     network = style.InceptionFeatures(inception, LAYER, torch.device("cpu"), 96)
     features = network(sorted((photos / "photos").rglob("*.png")))[LAYER]
     assert features.dtype == torch.float64 and features.shape == (6, 64)
@@ -269,13 +294,154 @@ def test_one_palette_for_all_is_explained_and_a_colour_of_one_photo_is_not(astro
     assert shift["colour_shift_unexplained"] > 5
 
 
-def test_blurred_and_checkered_outputs_score_worse_in_the_whole_evaluation(
+def test_chroma_is_0_for_grey_and_that_of_cielab_for_red():
+    grey, red = np.full((4, 4, 3), 90, np.uint8), np.tile(np.uint8([255, 0, 0]), (4, 4, 1))
+    assert colour.mean_chroma(grey) == pytest.approx(0, abs=0.01)
+    assert colour.mean_chroma(red) == pytest.approx(104.55, abs=0.01)
+    assert colour.mean_chroma(np.concatenate([grey, red])) == pytest.approx(104.55 / 2, abs=0.01)
+
+
+def test_the_classifier_sees_the_fid_network_s_maps_before_they_are_averaged_at_one_size(photos, inception, tmp_path):
+    image = pictures.read(photos / "photos/coffee/0.png")
+    square = cv2.resize(image[:, :96], (299, 299))  # the size at which torch-fidelity does not scale
+    pictures.write(tmp_path / "square.png", square)
+    pictures.write(tmp_path / "double.png", square.repeat(2, 0).repeat(2, 1))
+    found = deception.MapStatistics(inception, 299)([tmp_path / "square.png", tmp_path / "double.png"])
+    network, maps = style.load_network(inception, ["768"], torch.device("cpu")), []
+    for module in (network.MaxPool_2, network.Mixed_6e):
+        module.register_forward_hook(lambda _, __, output: maps.append(output.flatten(2).numpy()))
+    network(torch.from_numpy(square).permute(2, 0, 1)[None])
+    expected = np.concatenate([statistic for each in maps for statistic in (each.mean(2)[0], each.std(2)[0])])
+    assert [each.shape[1] for each in maps] == [192, 768] and found.shape == (2, 1920)
+    for row in found:
+        np.testing.assert_allclose(row, expected, rtol=1e-3, atol=1e-3 * expected.mean())
+
+
+def test_a_painter_s_own_works_deceive_and_photos_and_the_other_painter_s_do_not(classes, classifier, photos):
+    assert classifier.held_back_accuracy == 1 and classifier.classes == ["photo", "dots", "stripes"]
+    assert classifier.images == {"photo": 9, "dots": 9, "stripes": 9}
+    assert classifier.held_back == {name: {"images": 3, "recognised": 1} for name in classifier.images}
+    dots, stripes = (sorted((classes / name).iterdir()) for name in ("dots", "stripes"))
+    shares = {"photo": 0, "dots": 0.75, "stripes": 0.25}
+    mixed = classifier.rate([*dots[:9], *stripes[:3]], "dots")
+    assert mixed == {"rate": 0.75, "taken_for_photo": 0, "per_class": shares, "images": 12}
+    assert classifier.rate([*dots[:9], *stripes[:3]], "stripes")["rate"] == 0.25
+    untouched = classifier.rate(sorted((photos / "photos").rglob("*.png")), "dots")
+    assert untouched["taken_for_photo"] == 1 and untouched["rate"] == 0
+
+
+def test_the_same_images_give_the_same_classifier_and_a_seed_chooses_whom_to_hold_back(
+    classes, classifier, inception, monkeypatch
+):
+    seen = []
+    monkeypatch.setattr(
+        deception.MapStatistics, "__call__", lambda self, files, **_: seen.append(list(files)) or rows(files)
+    )
+
+    def rows(files: list[Path]) -> np.ndarray:
+        return np.array([["dots" in str(file), "stripes" in str(file), int(file.stem)] for file in files], float)
+
+    models = [deception.Classifier(painters_of(classes), classes / "photos", inception, 96, seed=seed)
+              for seed in (0, 0, 1)]  # fmt: skip
+    first, again, other = seen[:6], seen[6:12], seen[12:]
+    assert first == again and first[3:] != other[3:]  # three classes to learn, then what was held back of each
+    assert np.array_equal(models[0].model[-1].coef_, models[1].model[-1].coef_)
+
+
+def test_held_back_folders_and_limits_are_kept_to_and_enlarged_images_are_counted(classes, inception, monkeypatch):
+    monkeypatch.setattr(deception.MapStatistics, "__call__", lambda self, files, **_: np.eye(len(files), 3))
+    one = deception.Classifier({"dots": [classes / "dots", classes / "stripes"]}, classes / "photos", inception, 100,
+                               held_back={"photo": classes / "photos"}, limit=6)  # fmt: skip
+    assert one.images == {"photo": 6, "dots": 4} and one.held_back["photo"]["images"] == 6
+    assert one.enlarged == {"photo": 12, "dots": 6}  # all of 96 px
+    named = deception.Classifier({"dots": classes / "dots"}, classes / "photos", inception, 96)
+    assert set(named.enlarged.values()) == {0}
+
+
+def test_a_class_of_more_images_weighs_no_more(classes, inception, monkeypatch):
+    monkeypatch.setattr(deception.MapStatistics, "__call__", lambda self, files, **_: np.zeros((len(files), 2)))
+    one = deception.Classifier({"both": [classes / "dots", classes / "stripes"]}, classes / "photos", inception, 96)
+    assert one.images == {"photo": 9, "both": 19}
+    np.testing.assert_allclose(one.model.predict_proba(np.zeros((1, 2))), 0.5, atol=1e-4)
+
+
+def test_what_cannot_be_classified_is_one_sentence(classes, classifier, inception, tmp_path):
+    with pytest.raises(SDPGANError, match="knows dots, stripes, not monet"):
+        classifier.rate([classes / "dots/0.png"], "monet")
+    with pytest.raises(SDPGANError, match="no image"):
+        classifier.rate([], "dots")
+    with pytest.raises(SDPGANError, match='none of them "photo"'):
+        deception.Classifier({"photo": classes / "dots"}, classes / "photos", inception, 96)
+    with pytest.raises(SDPGANError, match="of 64 px"):
+        deception.Classifier(painters_of(classes), classes / "photos", inception, 64)
+    shutil.copytree(classes / "dots", tmp_path / "dots", ignore=lambda _, names: sorted(names)[4:])
+    with pytest.raises(SDPGANError, match="few has 4 images"):
+        deception.Classifier({"few": tmp_path / "dots"}, classes / "photos", inception, 96)
+
+
+class Painter:
+    """Stands in for an SDPGAN; `change` is what it does to a photo."""
+
+    def __init__(self, change):
+        self.change = change
+
+    def stylize(self, photo: np.ndarray, keep_detail: float | None = None) -> np.ndarray:
+        assert keep_detail == 0  # of the generator alone
+        return np.clip(self.change(photo.astype(float)), 0, 255).astype(np.uint8)
+
+
+def test_a_painter_of_tones_keeps_them_and_one_that_normalises_does_not(astronaut):
+    photos = [astronaut[:96, :96], astronaut[96:, 100:200]]
+    seen: list[float] = []
+    tones = robustness.tone(Painter(lambda x: seen.append(x.mean()) or x), photos)
+    np.testing.assert_allclose(seen[:4], photos[0].mean() * np.array([0.1, 0.25, 0.5, 1]), atol=0.5)
+    assert tones == {"correlation": pytest.approx(1), "pairs": 8, "black": 0, "white": 255}
+    tones = robustness.tone(Painter(lambda x: (x - x.mean()) / max(x.std(), 1) * 50 + 120), photos)
+    assert abs(tones["correlation"]) < 0.7 and tones["black"] == tones["white"] == 120
+    assert robustness.tone(Painter(lambda x: 0 * x + 9), photos)["correlation"] is None
+
+
+def test_a_painter_bound_to_the_pixel_grid_changes_when_the_photo_moves_and_a_filter_does_not(astronaut):
+    def columns(x: np.ndarray) -> np.ndarray:
+        return np.full_like(x, 100) + 20 * (np.arange(x.shape[1])[None, :, None] % 2)
+
+    assert robustness.shift(Painter(lambda x: cv2.blur(x, (5, 5))), [astronaut]) == {"1": 0, "2": 0, "3": 0}
+    for rows_or_columns in (columns, lambda x: columns(x.transpose(1, 0, 2)).transpose(1, 0, 2)):
+        assert robustness.shift(Painter(rows_or_columns), [astronaut]) == {"1": 20, "2": 0, "3": 20}
+    with pytest.raises(SDPGANError, match="at least 68 pixels"):
+        robustness.robustness(Painter(columns), [astronaut[:60]])
+
+
+def test_a_map_that_is_the_mask_is_without_error_and_its_negative_is_all_error(photos):
+    def mask_of_all(image: np.ndarray) -> np.ndarray:
+        mask = np.zeros(image.shape[:2])
+        mask[24:72, 28:84] = 1
+        return mask
+
+    pairs = saliency.pairs(photos / "photos", photos / "masks")
+    assert [path.parent.name for pair in pairs for path in pair] == ["astronaut", "astronaut", "coffee", "coffee"]
+    best = saliency.accuracy(pairs, mask_of_all)
+    assert best["images"] == 2 and list(best["figures"]) == ["S", "RBD", "MB+", "mean"]
+    perfect = {key: pytest.approx(0 if key == "MAE" else 1, abs=1e-6) for key in saliency.SHOWN}
+    assert {key: best["figures"]["S"][key] for key in saliency.SHOWN} == perfect
+    scores = saliency.Accuracy()
+    scores.step(1 - mask_of_all(np.zeros((96, 112, 3))), np.uint8(255) * (mask_of_all(np.zeros((96, 112, 3))) > 0))
+    assert scores.results()["MAE"] == pytest.approx(1) and scores.results()["AUC"] < 0.5
+    for name in ("RBD", "MB+", "mean"):
+        assert 0 < best["figures"][name]["MAE"] < 1
+    with pytest.raises(SDPGANError, match="No mask in"):
+        saliency.pairs(photos / "masks", photos / "photos/chelsea")
+
+
+def test_spoilt_outputs_score_worse_and_those_of_another_size_are_scaled_and_counted(
     photos, paintings, inception, vgg_weights, of_identical, tmp_path
 ):  # fmt: skip
     def spoilt(image: np.ndarray) -> np.ndarray:
         image = cv2.GaussianBlur(image, (0, 0), 2).astype(int)
         image[::2, ::2] += 12
-        return np.clip(image, 0, 255).astype(np.uint8)
+        grey = image.mean(2, keepdims=True)
+        image = np.clip(grey + (image - grey) / 2, 0, 255).astype(np.uint8)
+        return image.repeat(2, 0).repeat(2, 1)
 
     outputs = changed(photos, tmp_path / "spoilt", spoilt)
     result = scored(photos, paintings, inception, vgg_weights, outputs=outputs, masks=photos / "masks")
@@ -286,16 +452,12 @@ def test_blurred_and_checkered_outputs_score_worse_in_the_whole_evaluation(
     for name in ("salient VGG distance", "saliency change", *artifact_names):
         assert worse[name] > best[name]
     assert worse["checkerboard"] > 20
-
-
-def test_batch_size_changes_nothing(photos, paintings, inception, vgg_weights, of_identical):
-    again = scored(
-        photos, paintings, inception, vgg_weights, outputs=photos / "photos", masks=photos / "masks", batch_size=3
-    )
-    for key in ("detail", "artifacts", "each", "settings"):
-        assert again[key] == of_identical[key]
-    for name, figures in of_identical["style"].items():
-        assert again["style"][name] == pytest.approx(figures, rel=1e-4, abs=1e-6)
+    chroma = of_identical["colour"]
+    assert chroma["outputs"] == chroma["photos"] and chroma["ratio"] == chroma["outputs"] / chroma["paintings"]
+    assert worse["chroma / paintings'"] == pytest.approx(best["chroma / paintings'"] / 2, rel=0.1)
+    assert result["settings"]["outputs_resized"] == 6 and "6 outputs were of another size" in evaluation.table(result)
+    photo = pictures.read(photos / "photos/coffee/0.png")
+    assert np.array_equal(pictures.scaled(photo.repeat(2, 0).repeat(2, 1), *photo.shape[:2]), photo)
 
 
 @pytest.mark.slow
@@ -306,47 +468,110 @@ def test_the_number_of_workers_changes_nothing(photos, paintings, inception, vgg
     assert again == of_identical
 
 
-def test_the_command_scores_a_style_and_writes_table_json_sheet_and_pictures(
-    photos, paintings, inception, vgg_weights, tmp_path, capsys
-):  # fmt: skip
+@pytest.fixture(scope="module")
+def of_a_style(photos, paintings, classes, inception, vgg_weights, tmp_path_factory) -> Path:
+    """What the command leaves of a style with keep_detail 1: style/, table.md, all.json, sheet.png, pictures/."""
+    folder = tmp_path_factory.mktemp("of_a_style")
     torch.manual_seed(0)
-    SDPGAN(base_channels=4, residual_blocks=1).save_pretrained(tmp_path / "random")
-    command = ["--style", tmp_path / "random", "--photos", photos / "photos", "--paintings", paintings, "--masks",
+    SDPGAN(base_channels=4, residual_blocks=1, keep_detail=1.0).save_pretrained(folder / "style")
+    command = ["--style", folder / "style", "--photos", photos / "photos", "--paintings", paintings, "--masks",
                photos / "masks", "--inception", inception, "--feature_layer", LAYER, "--vgg_weights", vgg_weights,
-               "--size", 96, "--limit", 5, "--device", "cpu", "--json", tmp_path / "result" / "all.json", "--sheet",
-               tmp_path / "sheet.png", "--write", tmp_path / "pictures"]  # fmt: skip
-    assert evaluation.main([str(part) for part in command]) == 0
-    result = json.loads((tmp_path / "result" / "all.json").read_text())
-    table = capsys.readouterr().out
-    assert result["name"] == "random" and result["settings"]["photos"] == len(result["each"]) == 5
-    assert str(tmp_path) not in json.dumps(result)
-    assert f"| random | {result['style']['outputs'][f'KID-{LAYER}']:.5f}" in table
+               "--size", 96, "--limit", 5, "--device", "cpu", "--json", folder / "result" / "all.json", "--sheet",
+               folder / "sheet.png", "--write", folder / "pictures", "--painters", f"dots={classes / 'dots'}",
+               f"stripes={classes / 'stripes'}", "--painter", "dots", "--classifier_photos", classes / "photos",
+               "--robustness"]  # fmt: skip
+    with (folder / "table.md").open("w") as file, contextlib.redirect_stdout(file):
+        assert evaluation.main([str(part) for part in command]) == 0
+    return folder
+
+
+def test_the_command_scores_a_style_and_writes_table_json_sheet_and_pictures(of_a_style):
+    result = json.loads((of_a_style / "result" / "all.json").read_text())
+    table = (of_a_style / "table.md").read_text()
+    assert result["name"] == "style" and result["settings"]["photos"] == len(result["each"]) == 5
+    assert str(of_a_style) not in json.dumps(result)
+    assert f"| style, keep_detail 1 | {result['style']['outputs'][f'KID-{LAYER}']:.5f}" in table
     assert f"| 5, 8 | 100 x 2 | {LAYER} | short side 96 px, centre square" in table and "untouched photos" in table
-    kid = [result["style"][key][f"KID-{LAYER}"] for key in ("outputs", "photos")]
+    kid = result["generator"]["style"]["outputs"][f"KID-{LAYER}"], result["style"]["photos"][f"KID-{LAYER}"]
     assert kid[1] > 0 and f"KID-{LAYER} is {kid[0] / kid[1]:.2f} of the untouched photos'" in table
     assert "| half of the paintings |" in table and "| 4, 4 |" in table
-    assert f"Salient detail kept: {result['detail']['salient']['detail_kept']:.3f}" in table
-    assert pictures.read(tmp_path / "sheet.png").shape == (4 * 96, 5 * 96, 3)
-    model = SDPGAN.from_pretrained(tmp_path / "random")
-    painted = sorted((tmp_path / "pictures" / "outputs").rglob("*.png"))
-    assert len(painted) == 5
-    photo = tmp_path / "pictures" / "photos" / painted[0].relative_to(tmp_path / "pictures" / "outputs")
-    assert np.array_equal(pictures.read(painted[0]), model.stylize(pictures.read(photo)))
-
-    # what was written scores the same as another program's outputs
-    again = scored(tmp_path / "pictures", paintings, inception, vgg_weights, outputs=tmp_path / "pictures" / "outputs",
-                   masks=photos / "masks")  # fmt: skip
-    assert again["detail"] == result["detail"] and again["style"]["outputs"] == result["style"]["outputs"]
+    assert pictures.read(of_a_style / "sheet.png").shape == (4 * 96, 5 * 96, 3)
+    assert f"| {result['robustness']['tone']['correlation']:.3f} |" in table
+    assert result["robustness"]["photos"] == 5 and result["robustness"]["tone"]["pairs"] == 20
 
 
-def test_outputs_of_another_size_are_scaled_and_counted(photos, paintings, inception, vgg_weights, tmp_path):
-    outputs = changed(photos, tmp_path / "double", lambda x: np.repeat(np.repeat(x, 2, 0), 2, 1))
-    result = scored(photos, paintings, inception, vgg_weights, outputs=outputs, masks=photos / "masks")
-    assert result["settings"]["outputs_resized"] == 6 and "6 outputs were of another size" in evaluation.table(result)
-    assert result["detail"]["salient"]["ssim"] == pytest.approx(1, abs=1e-3)
+def test_the_headline_pair_is_the_generator_s_alone_and_what_keeps_detail_stands_beside_it(of_a_style):
+    result = json.loads((of_a_style / "result" / "all.json").read_text())
+    table, headline = (of_a_style / "table.md").read_text(), evaluation.headline(result)
+    alone, kept = result["generator"]["detail"]["salient"]["detail_kept"], result["detail"]["salient"]["detail_kept"]
+    assert kept > alone + 0.05 and list(headline)[:2] == ["deception rate", "salient detail kept"]
+    assert headline["salient detail kept"] == alone
+    assert headline["deception rate"] == result["generator"]["deception"]["rate"]
+    assert f"salient detail kept {alone:.3f}** of the generator alone" in table
+    for label, figure in (("generator alone", alone), ("keep_detail 1", kept)):
+        assert f"| style, {label} | salient | {figure:.3f} |" in table
+    model = SDPGAN.from_pretrained(of_a_style / "style")
+    for folder, share in (("outputs", None), ("generator", 0)):
+        painted = sorted((of_a_style / "pictures" / folder).rglob("*.png"))
+        photo = of_a_style / "pictures" / "photos" / painted[0].relative_to(of_a_style / "pictures" / folder)
+        assert len(painted) == 5
+        assert np.array_equal(pictures.read(painted[0]), model.stylize(pictures.read(photo), keep_detail=share))
 
 
-def test_what_cannot_be_measured_is_one_sentence(photos, paintings, inception, vgg_weights, tmp_path):
+def test_the_deception_rate_comes_with_the_photos_and_with_the_classifier_s_accuracy(of_a_style, classifier):
+    result = json.loads((of_a_style / "result" / "all.json").read_text())
+    found, folder = result["deception"], of_a_style / "pictures"
+    files = {name: sorted((folder / name).rglob("*.png")) for name in ("photos", "outputs", "generator")}
+    assert found["photos"] == classifier.rate(files["photos"], "dots") and found["photos"]["taken_for_photo"] == 1
+    assert found["held_back_accuracy"] == classifier.held_back_accuracy == 1
+    assert {key: found[key] for key in ("rate", "taken_for_photo", "per_class", "images")} == classifier.rate(
+        files["outputs"], "dots"
+    )
+    assert result["generator"]["deception"]["per_class"] == classifier.rate(files["generator"], "dots")["per_class"]
+    assert found["learnt_from"] == {"photo": 9, "dots": 9, "stripes": 9} and found["size"] == 96
+    assert "recognises 1.000 of held-back images" in (of_a_style / "table.md").read_text()
+    assert "| untouched photos | 1.000 | 0.000 | 0.000 | 5 |" in (of_a_style / "table.md").read_text()
+
+
+def test_what_was_written_scores_the_same_as_another_program_s_outputs_in_batches_of_any_size(
+    photos, paintings, inception, vgg_weights, of_a_style
+):  # fmt: skip
+    result = json.loads((of_a_style / "result" / "all.json").read_text())
+    again = scored(of_a_style / "pictures", paintings, inception, vgg_weights, masks=photos / "masks", batch_size=3,
+                   outputs=of_a_style / "pictures" / "generator")  # fmt: skip
+    for key in ("detail", "artifacts", "colour"):
+        assert again[key] == result["generator"][key]
+    for name, figures in again["style"].items():
+        assert figures == pytest.approx(result["generator"]["style"][name], rel=1e-4, abs=1e-6)
+    assert again["deception"] is None and again["generator"] is None
+    assert evaluation.headline(again)["deception rate"] is None
+    assert evaluation.headline(again)["salient detail kept"] == evaluation.headline(result)["salient detail kept"]
+
+
+def test_the_saliency_command_prints_the_network_beside_the_references(photos, of_a_style, tmp_path, capsys):
+    command = ["saliency", "--style", of_a_style / "style", "--images", photos / "photos", "--masks", photos / "masks",
+               "--json", tmp_path / "saliency.json", "--device", "cpu"]  # fmt: skip
+    assert evaluation.main([str(part) for part in command]) == 0
+    result, printed = json.loads((tmp_path / "saliency.json").read_text()), capsys.readouterr().out
+    assert result["images"] == 2 and list(result["figures"]) == ["S", "RBD", "MB+", "mean"]
+    model = SDPGAN.from_pretrained(of_a_style / "style")
+    expected = saliency.accuracy(saliency.pairs(photos / "photos", photos / "masks"), model.saliency_map)
+    assert result["figures"]["S"] == expected["figures"]["S"] != result["figures"]["mean"]
+    of_the_reference = saliency.accuracy(saliency.pairs(photos / "photos", photos / "masks"), reference)
+    assert result["figures"]["mean"] == pytest.approx(of_the_reference["figures"]["S"], abs=0.01)
+    assert "| method | MAE | max F (mean P, R) | max F (mean F) | AUC | S-measure |" in printed
+    for name, figures in result["figures"].items():
+        assert f"| {name} | {figures['MAE']:.3f} | {figures['max F (mean P, R)']:.3f} |" in printed
+    torch.manual_seed(0)
+    SDPGAN(base_channels=4, residual_blocks=1, feature_concatenation=False, saliency_network=False).save_pretrained(
+        tmp_path / "blind"
+    )
+    command[2] = tmp_path / "blind"
+    assert evaluation.main([str(part) for part in command]) == 2
+    assert "has no saliency maps" in capsys.readouterr().err
+
+
+def test_what_cannot_be_measured_is_one_sentence(photos, paintings, classes, inception, vgg_weights, tmp_path):
     def refused(match: str, **arguments) -> None:
         with pytest.raises(SDPGANError, match=match):
             scored(**{"photos": photos, "paintings": paintings, "inception": inception, "vgg": vgg_weights} | arguments)
@@ -362,6 +587,15 @@ def test_what_cannot_be_measured_is_one_sentence(photos, paintings, inception, v
     refused("batch_size is 0", outputs=outputs, batch_size=0)
     refused("6 photos and 2 paintings", outputs=outputs, paintings=photos / "masks")
     refused("No mask in", outputs=photos / "photos", masks=paintings)
+    refused("keep_detail and robustness are for how a --style", outputs=photos / "photos", keep_detail=0.5)
+    refused("keep_detail and robustness are for how a --style", outputs=photos / "photos", robustness=True)
+    torch.manual_seed(0)
+    SDPGAN(base_channels=4, residual_blocks=1).save_pretrained(tmp_path / "style")
+    refused("keep_detail is 2", style_name=str(tmp_path / "style"), keep_detail=2)
+    judge = evaluation.Judge("dots", {"dots": classes / "dots"}, photos / "photos")
+    refused("what a photo is from .*/0.png, which is measured .6 of 6", outputs=photos / "photos", judge=judge)
+    judge = evaluation.Judge("monet", {"dots": classes / "dots"}, classes / "photos")
+    refused("--painter is 'monet'; name one of --painters: dots", outputs=photos / "photos", judge=judge)
     refused("feature_layer is '65'", outputs=outputs, feature_layer="65")
     torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pth")
     refused("other.pth is not a state dict of torch-fidelity's", outputs=outputs, inception=tmp_path / "other.pth")
@@ -374,6 +608,31 @@ def test_what_cannot_be_measured_is_one_sentence(photos, paintings, inception, v
     (tmp_path / "twins/photos/coffee/1.bmp").unlink()
     (tmp_path / "twins/photos/coffee/1.png").write_bytes(b"no image")
     refused("coffee/1.png cannot be read as an image", photos=tmp_path / "twins", outputs=photos / "photos")
+
+
+@pytest.mark.parametrize("command", [["--help"], ["saliency", "--help"]])
+def test_each_command_has_help(command, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        evaluation.main(command)
+    assert "--style NAME|FOLDER|HUB_ID" in capsys.readouterr().out
+
+
+def test_arguments_of_the_classifier_go_together(capsys):
+    common = ["--outputs", "o", "--photos", "p", "--paintings", "q"]
+    for more, said in (
+        (["--painter", "dots"], "needs --painters, --painter and --classifier_photos, all of them."),
+        (
+            ["--painters", "dots", "--painter", "dots", "--classifier_photos", "c"],
+            "'dots' is not of the form NAME=DIR.",
+        ),
+    ):
+        assert evaluation.main([*common, *more]) == 2
+        assert said in capsys.readouterr().err
+    options = vars(evaluation.parse_arguments([*common, "--painters", "a=1", "b=2", "--painters", "a=3", "--painter",
+                                               "a", "--classifier_photos", "c", "--held_back", "photo=4"]))  # fmt: skip
+    judge = evaluation._judge(options)
+    assert judge.painters == {"a": [Path("1"), Path("3")], "b": [Path("2")]}
+    assert (judge.painter, judge.photos, judge.held_back) == ("a", [Path("c")], {"photo": [Path("4")]})
 
 
 def test_weights_that_would_run_code_are_refused_and_do_not_run(tmp_path: Path):
@@ -401,16 +660,14 @@ def test_real_paintings_are_closer_to_their_other_half_than_photos_are(shared: P
     assert style.distance(photos, paintings, "768")["KID-768"] > 5 * abs(floor)
 
 
-def test_detail_skip_paints_with_more_of_the_photo_than_the_style_s_own(
-    photos, paintings, inception, vgg_weights, tmp_path
-):
-    torch.manual_seed(0)
-    SDPGAN(base_channels=4, residual_blocks=1, detail_skip=1.0).save_pretrained(tmp_path / "style")
-    own, none = (
-        scored(photos, paintings, inception, vgg_weights, style_name=str(tmp_path / "style"), detail_skip=share)
-        for share in (None, 0.0)
-    )
-    assert (own["settings"]["detail_skip"], none["settings"]["detail_skip"]) == (1.0, 0.0)
-    assert own["detail"]["salient"]["detail_kept"] > none["detail"]["salient"]["detail_kept"] + 0.05
-    with pytest.raises(SDPGANError, match="detail_skip is for how a --style paints"):
-        scored(photos, paintings, inception, vgg_weights, outputs=photos / "photos", detail_skip=0.5)
+@pytest.mark.slow
+def test_real_painters_are_told_from_each_other_and_from_photos(shared: Path, tmp_path: Path):
+    import subprocess
+    import sys
+
+    weights, data = tmp_path / "inception_768.pth", shared / "data"
+    subprocess.run([sys.executable, shared / "tools" / "fidelity_weights.py", weights], check=True, capture_output=True)
+    painters = {name: data / "paintings" / name / "train" for name in ("vangogh", "monet", "ukiyoe")}
+    held_back = {name: folder.parent / "val" for name, folder in painters.items()} | {"photo": data / "photos/val"}
+    known = deception.Classifier(painters, data / "photos/train", weights, held_back=held_back, limit=100)
+    assert known.held_back_accuracy > 0.9 and known.held_back["photo"]["recognised"] > 0.9

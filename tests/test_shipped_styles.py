@@ -1,4 +1,7 @@
-"""Every shipped style paints real photos: each differently, none of them flat, none of them left as it was."""
+"""Every shipped style paints: each photo differently, by its light and dark, where people look seen for what it is.
+
+The photos are scikit-image's and the Space's; where a developer has others beside the checkout, those too.
+"""
 
 from __future__ import annotations
 
@@ -8,32 +11,61 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from skimage import data
 
 from sdpgan_hub import SDPGAN, styles
 
+NAMES = ("ukiyoe", "vangogh")
 EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "space" / "examples").glob("*.jpg"))
-SIDE = 192
+SIDE = 128
+LUMA = np.array([0.299, 0.587, 0.114])
+SUBJECTS = {"astronaut": (0.05, 0.98, 0.2, 0.62), "cat": (0.12, 0.84, 0.27, 0.78)}
+"""Boxes on the woman and on the cat's face, by hand: top, bottom, left, right as shares of height and width."""
 
 
-@pytest.fixture(scope="module", params=sorted(styles.available()))
+@pytest.fixture(scope="module", params=NAMES)
 def style(request: pytest.FixtureRequest) -> SDPGAN:
     return SDPGAN.from_pretrained(request.param)
 
 
-def photos(paths: list[Path]) -> list[np.ndarray]:
-    return [np.asarray(Image.open(path).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)) for path in paths]
+def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
+
+
+def photo(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return resized(np.asarray(image.convert("RGB")), SIDE, SIDE)
+
+
+def luma(image: np.ndarray) -> np.ndarray:
+    return image.astype(np.float32) @ LUMA.astype(np.float32)
 
 
 def check(model: SDPGAN, paths: list[Path]) -> None:
-    originals = photos(paths)
+    originals = [photo(path) for path in paths]
     paintings = [painting.astype(np.float32) for painting in model.stylize(originals)]
     for path, original, painting in zip(paths, originals, paintings, strict=True):
         assert painting.std() > 15, f"{path.name} became nearly constant"
         assert np.abs(painting - original).mean() > 8, f"{path.name} was left as it was"
-        luminance = [image.mean(2).ravel() for image in (original.astype(np.float32), painting)]
-        assert np.corrcoef(*luminance)[0, 1] > 0.4, f"{path.name} cannot be recognised by its light and dark"
+        likeness = np.corrcoef(luma(original).ravel(), luma(painting).ravel())[0, 1]
+        assert likeness > 0.4, f"{path.name} cannot be recognised by its light and dark"
     for (one, first), (other, second) in itertools.combinations(zip(paths, paintings, strict=True), 2):
         assert np.abs(first - second).mean() > 10, f"{one.name} and {other.name} became alike"
+
+
+def test_these_styles_are_shipped():
+    assert tuple(styles.available()) == NAMES and styles.DEFAULT in NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_style_loads_strictly_and_has_its_card(name: str):
+    model = SDPGAN.from_pretrained(name)
+    card = (styles.available()[name] / "README.md").read_text(encoding="utf-8")
+    assert f'from_pretrained("{name}")' in card and "library_name: sdpgan_hub" in card
+    assert all(f"| `{key}` | {value} |" in card for key, value in model.config.items())
+
+
+# paintings
 
 
 def test_the_example_photos_become_paintings_that_differ(style: SDPGAN):
@@ -41,23 +73,93 @@ def test_the_example_photos_become_paintings_that_differ(style: SDPGAN):
     check(style, EXAMPLES)
 
 
-def test_forty_validation_photos_become_paintings_that_differ(style: SDPGAN, shared: Path):
-    check(style, sorted((shared / "data" / "photos" / "val").glob("*.jpg"))[::3][:40])
+def test_validation_photos_become_paintings_that_differ(style: SDPGAN, shared: Path):
+    check(style, sorted((shared / "data" / "photos" / "val").glob("*.jpg"))[::10])
+
+
+def test_a_photo_is_painted_the_same_way_twice(style: SDPGAN):
+    image = photo(EXAMPLES[0])
+    first, first_map = style.stylize(image, return_saliency=True)
+    second, second_map = style.stylize(image, return_saliency=True)
+    assert np.array_equal(first, second) and np.array_equal(first_map, second_map)
+
+
+def test_black_stays_dark_and_white_stays_bright(style: SDPGAN):
+    black, white = style.stylize([np.full((128, 128, 3), value, np.uint8) for value in (0, 255)])
+    assert black.mean() < 40
+    assert white.mean() > 200
+
+
+def test_a_photo_of_another_exposure_becomes_a_painting_of_another_tone(style: SDPGAN):
+    tones = []
+    for name in ("astronaut", "cat", "coffee", "rocket"):
+        image = resized(getattr(data, name)(), 128, 128)
+        exposures = [np.rint(image * share).astype(np.uint8) for share in (0.1, 0.25, 0.5, 1)]
+        tones.append(
+            [
+                (luma(one).mean(), luma(other).mean())
+                for one, other in zip(exposures, style.stylize(exposures), strict=True)
+            ]
+        )
+        painted = [tone for _, tone in tones[-1]]
+        assert painted == sorted(painted), f"{name} does not become brighter with its exposure: {painted}"
+    photos, paintings = np.array(tones).reshape(-1, 2).T
+    assert np.corrcoef(photos, paintings)[0, 1] >= 0.9
+
+
+@pytest.mark.xfail(reason="the shipped weights weave a fine texture that a shift changes: 14 of 255 at 1 px")
+def test_a_photo_moved_by_some_pixels_becomes_the_painting_moved_by_as_many(style: SDPGAN):
+    image = resized(data.astronaut(), 264, 264)
+    crops = [image[shift : shift + 256, shift : shift + 256] for shift in (0, 1, 2, 3)]
+    still, *moved = (painting.astype(np.float32) for painting in style.stylize(crops))
+    for shift, painting in enumerate(moved, start=1):
+        change = np.abs(still[shift:, shift:] - painting[:-shift, :-shift])[32:-32, 32:-32].mean()
+        assert change < 4, f"moved by {shift} px, the painting changes by {change:.1f} of 255"
+
+
+# saliency maps
+
+
+@pytest.fixture(scope="module")
+def maps(style: SDPGAN) -> dict[str, list[np.ndarray]]:
+    """The maps of each subject at a shorter side of 256 and of 512 px."""
+    found = {}
+    for name in SUBJECTS:
+        image = getattr(data, name)()
+        wide = 4 * round(image.shape[1] / image.shape[0] * 64)
+        found[name] = [style.saliency_map(resized(image, scale * 256, scale * wide)) for scale in (1, 2)]
+    return found
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_the_saliency_map_is_higher_on_the_subject_than_around_it(maps: dict, name: str):
+    saliency = maps[name][0]
+    height, width = saliency.shape
+    top, bottom, left, right = SUBJECTS[name]
+    inside = np.zeros(saliency.shape, bool)
+    inside[round(top * height) : round(bottom * height), round(left * width) : round(right * width)] = True
+    assert saliency[inside].mean() > saliency[~inside].mean() + 0.1
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_the_saliency_map_does_not_depend_on_the_size_of_the_photo(maps: dict, name: str):
+    small, large = maps[name]
+    shrunk = large.reshape(small.shape[0], 2, small.shape[1], 2).mean((1, 3))
+    assert np.abs(small - shrunk).mean() < 0.08
 
 
 def test_the_saliency_network_finds_the_flower(style: SDPGAN):
-    path = next(path for path in EXAMPLES if path.stem == "flower")
-    saliency = style.saliency_map(str(path))
+    saliency = style.saliency_map(str(next(path for path in EXAMPLES if path.stem == "flower")))
     y, x = np.mgrid[: saliency.shape[0], : saliency.shape[1]]
     inside = (x - 308) ** 2 + (y - 223) ** 2 < 110**2
     outside = ((x - 308) ** 2 + (y - 223) ** 2 > 160**2) & (y < 360)
     assert saliency[inside].mean() > saliency[outside].mean() + 0.2
 
 
-def test_the_flower_keeps_more_of_its_fine_structure_than_the_generator_alone_leaves_it(style: SDPGAN):
-    photo = np.asarray(Image.open(next(path for path in EXAMPLES if path.stem == "flower")).convert("RGB"))
-    assert style.config["detail_skip"] > 0
-    steps = [np.diff(image.astype(np.float32).mean(2)[150:290, 240:370], axis=1).ravel() for image in
-             (photo, style.stylize(photo), style.stylize(photo, detail_skip=0))]  # fmt: skip
-    kept, alone = (np.corrcoef(steps[0], one)[0, 1] for one in steps[1:])
-    assert kept > 0.85 and kept > alone + 0.02
+def test_keep_detail_brings_the_flower_nearer_to_the_photo_s_fine_structure(style: SDPGAN):
+    with Image.open(next(path for path in EXAMPLES if path.stem == "flower")) as image:
+        flower = np.asarray(image.convert("RGB"))[96:352, 180:436]
+    pictures = [flower, *(style.stylize(flower, keep_detail=share) for share in (0, 0.5, 1))]
+    steps = [np.diff(luma(picture)[64:-64, 64:-64], axis=1).ravel() for picture in pictures]
+    alone, half, whole = (np.corrcoef(steps[0], one)[0, 1] for one in steps[1:])
+    assert alone < half < whole and whole > 0.85

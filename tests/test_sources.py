@@ -18,7 +18,7 @@ from PIL import Image
 from sdpgan_hub.errors import SDPGANError
 from training import prepare as prepare_module
 from training import sources
-from training.prepare import edge_blurred_path, main, prepare
+from training.prepare import main, prepare, readable_painting_path
 from training.sources import Folder, HubDataset, PathList, Shards, fetch, image_files, open_source, read_rgb
 
 
@@ -77,10 +77,10 @@ def test_the_results_of_listed_images_have_names_of_their_own_inside_the_cache(l
     cache = tmp_path / "cache"
     summary = prepare(None, listed, cache, workers=1, progress=False)
     assert (summary.made, summary.failed) == (3, {})
-    results = [edge_blurred_path(cache, listed, path) for path in open_source(listed).files(cache)]
+    results = [readable_painting_path(cache, listed, path) for path in open_source(listed).files(cache)]
     assert len(set(results)) == 3
-    assert all(path.is_file() and path.resolve().is_relative_to(cache / "edge_blurred") for path in results)
-    assert results[:2] == [cache / "edge_blurred/sub/a.png.png", cache / "edge_blurred/b.png.png"]
+    assert all(path.is_file() and path.resolve().is_relative_to(cache / "readable/paintings") for path in results)
+    assert results[:2] == [cache / "readable/paintings/sub/a.png.png", cache / "readable/paintings/b.png.png"]
     assert prepare(None, str(listed), cache, workers=1, progress=False).kept == 3
 
 
@@ -276,14 +276,13 @@ def test_an_image_folder_is_read_through_datasets_too(tmp_path: Path):
 
 
 def test_photos_and_paintings_of_one_data_set_are_prepared_by_the_command_line(data_set: Path, tmp_path: Path, capsys):
-    pytest.importorskip("skimage")
-    pytest.importorskip("numba")
     arguments = ["--cache", str(tmp_path / "cache"), "--workers", "1", "--quiet", "--max_images", "2"]
+    arguments += ["--no_references"]
     arguments += ["--photos", f"{data_set}:train/imageA", "--paintings", f"{data_set}:train/imageB"]
     assert main(arguments) == 0
     assert capsys.readouterr().out == "4 made, 0 already there, 0 skipped\n"
-    results = [path.relative_to(tmp_path / "cache").parts for path in tmp_path.glob("cache/*/*/*/*.png")]
-    assert sorted(parts[0] for parts in results if parts[0] != "images") == ["edge_blurred"] * 2 + ["saliency"] * 2
+    results = [path.relative_to(tmp_path / "cache").parts for path in tmp_path.glob("cache/readable/**/*.png")]
+    assert sorted(parts[1] for parts in results) == ["paintings"] * 2 + ["photos"] * 2
     assert main(arguments) == 0
     assert capsys.readouterr().out == "0 made, 4 already there, 0 skipped\n"
 

@@ -79,7 +79,7 @@ def test_bf16_trains_near_float32_and_is_not_float32(launcher, whole, tmp_path):
 
 def test_fp16_on_a_cpu_is_refused_in_one_sentence(launcher, tmp_path):
     text = launcher.run(tmp_path / "style", code=2, mixed_precision="fp16")
-    assert "fp16 needs an accelerator" in text and "Traceback" not in text
+    assert "train.py: fp16" in text and "Traceback" not in text
 
 
 @pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED"])
@@ -96,7 +96,7 @@ def test_sharding_is_refused_in_one_sentence(launcher, tmp_path, monkeypatch, ca
     assert main(launcher.arguments(tmp_path / "style")) == 2
     AcceleratorState._reset_state(reset_partial_state=True)
     (sentence,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("train.py: ")]
-    assert f"{kind} shards large models" in sentence and "accelerate launch --multi_gpu" in sentence
+    assert kind in sentence and "accelerate launch --multi_gpu" in sentence
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What a run that goes wrong says, which weights of one that goes well are shipped, and what an ablation leaves out."""
+"""What a run that goes wrong says, what a step computes, and what an ablation leaves out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from training_fixtures import ROOT, scalars
+from training_fixtures import ROOT, batch_of, expected_terms, scalars
 
 from sdpgan_hub import SDPGAN, SDPGANError
 
@@ -25,11 +25,9 @@ try:
     from accelerate.state import AcceleratorState
 
     from training import objective
-    from training.arguments import read_command_line
     from training.checkpoints import Checkpoints, fault
-    from training.health import WINDOW, Health
-    from training.selection import kernel_distance
-    from training.train import Trainer, main
+    from training.health import CHANCE_MARGIN, WINDOW, Health
+    from training.train import main
 except (ImportError, RuntimeError) as error:  # torchvision of another torch build raises RuntimeError
     pytest.skip(f"the extra 'training' is not installed ({error})", allow_module_level=True)
 
@@ -42,23 +40,20 @@ WEIGHTS = {"con": 0.25, "gan": 1.0}
     [
         ({"loss/con": math.nan}, "loss con is nan"),
         ({"loss/con": math.inf, "gradient_norm/generator": math.nan}, "loss con is inf"),
-        ({"gradient_norm/discriminator": math.inf}, "gradient_norm discriminator is inf though every loss is finite"),
+        ({"gradient_norm/discriminator": math.inf}, "gradient_norm discriminator is inf"),
     ],
 )
 def test_the_term_that_is_not_finite_is_named_at_once(ill, named):
     diverged, collapsed = Health().observe(WELL | ill, WEIGHTS)
-    assert diverged == named and collapsed is None
+    assert diverged.startswith(named) and collapsed is None
 
 
 @pytest.mark.parametrize(
     ("ill", "named"),
     [
-        (
-            {"loss/discriminator": 0.001},
-            r"D's loss was below 0.02 in 90% of the last 100 steps \(now 0.001\), so the term gan \(0.8\)",
-        ),
-        ({"output/contrast": 0.003, "loss/con": 9.0}, "one flat colour .* largest term of its loss was con"),
-        ({"output/variety": 0.003, "loss/gan": 9.0}, "the same for every photo .* largest term of its loss was gan"),
+        ({"loss/discriminator": 0.001}, r"0\.001.* gan \(0\.8\)"),
+        ({"output/contrast": 0.003, "loss/con": 9.0}, r"one flat colour .* con \(2\.25"),
+        ({"output/variety": 0.003, "loss/gan": 9.0}, r"every photo .* gan \(9"),
     ],
 )
 def test_a_collapse_is_said_within_200_steps_with_its_term_and_not_for_single_bad_steps(ill, named):
@@ -71,6 +66,69 @@ def test_a_collapse_is_said_within_200_steps_with_its_term_and_not_for_single_ba
     assert [health.observe(WELL, WEIGHTS) for _ in range(20)][-1] == (None, None)
 
 
+@pytest.mark.parametrize("kind", ["bce", "least_squares", "hinge"])
+@pytest.mark.parametrize("fakes", [1, 2])
+def test_a_d_at_chance_is_said_after_100_steps_whatever_the_loss(kind, fakes):
+    constant = objective.constant_discriminator_loss(fakes, kind)
+    health, random = Health(constant_loss=constant), np.random.default_rng(0)
+    said = []
+    for _ in range(WINDOW):
+        assert health.at_chance() is None
+        health.observe(WELL | {"loss/discriminator": constant + random.uniform(-0.9, 0.9) * CHANCE_MARGIN}, WEIGHTS)
+    said = health.at_chance()
+    assert f"{constant:.3f}" in said
+    for step in range(WINDOW):  # and then it learns
+        health.observe(WELL | {"loss/discriminator": constant * (0.9 - 0.005 * step) - CHANCE_MARGIN}, WEIGHTS)
+    assert health.at_chance() is None
+
+
+@pytest.mark.parametrize("kind", ["bce", "least_squares", "hinge"])
+def test_a_d_that_learns_is_not_at_chance_though_single_steps_are(kind):
+    constant = objective.constant_discriminator_loss(2, kind)
+    health = Health(constant_loss=constant)
+    for step in range(3 * WINDOW):
+        health.observe(WELL | {"loss/discriminator": constant if step % 5 == 0 else 0.6 * constant}, WEIGHTS)
+        assert health.at_chance() is None
+    for _ in range(3 * WINDOW):  # the initialisation phase has no D
+        health = Health(constant_loss=constant)
+        health.observe({name: value for name, value in WELL.items() if "disc" not in name}, {"con": 1.0})
+    assert health.at_chance() is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, math.log(3) + 2 * math.log(1.5)),
+        ({"edge_blurred": "false"}, 2 * math.log(2)),
+        ({"adversarial_loss": "hinge", "discriminator": "projected"}, 2 + 2 * 2),
+        ({"adversarial_loss": "least_squares", "discriminator": "projected"}, 2 / 3 + 2 / 2),
+    ],
+    ids=["paper", "no edge-blurred", "projected hinge", "projected least squares"],
+)
+def test_the_loss_that_a_d_at_chance_has_is_that_of_a_d_that_gives_one_answer(trainer, settings, expected):
+    one = trainer(**settings)
+    assert one.health.constant_loss == pytest.approx(expected)
+    # and a D whose outputs are one number, the best one, has it
+    fakes = 1 + one.config.edge_blurred
+    networks = [(getattr(one.discriminator, "pixels", one.discriminator), fakes)]
+    networks += [(head, 1) for head in getattr(one.discriminator, "heads", ())]
+    for network, count in networks:
+        best = {"bce": -math.log(count), "least_squares": 1 / (1 + count), "hinge": 0}[one.config.adversarial_loss]
+        last = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)][-1]
+        last.register_forward_hook(lambda module, inputs, output, best=best: 0 * output + best)
+    assert one.backward(batch_of(one))["loss/discriminator"].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_training_warns_of_a_d_at_chance_every_100_steps(trainer, capsys):
+    one = trainer()
+    numbers = WELL | {"loss/con_s": 0.1, "loss/sali": 0.1, "loss/discriminator": one.health.constant_loss - 0.05}
+    for step in range(250):
+        one.pending.append((step, {name: torch.tensor(value) for name, value in numbers.items()}))
+    one.judge()
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "one answer" in line]
+    assert len(warnings) == 2 and "step 101" in warnings[0] and "step 201" in warnings[1]
+
+
 def test_a_run_that_diverges_says_so_and_leaves_the_checkpoint_and_the_style(launcher, tmp_path):
     style = tmp_path / "style"
     launcher.run(style, max_steps=5)
@@ -80,12 +138,12 @@ def test_a_run_that_diverges_says_so_and_leaves_the_checkpoint_and_the_style(lau
                         checkpointing_steps=3, checkpoints_total_limit=1)  # fmt: skip
     sentence = text[text.index("train.py: ") :].strip()
     assert "\n" not in sentence and "Traceback" not in text
-    assert "The run diverged at step 6: its update made G(x) not finite" in sentence
+    assert "step 6" in sentence and "G or S" in sentence
     checkpoints = list((style / "checkpoints").iterdir())
     assert [path.name for path in checkpoints] == ["step_00000005"] and fault(checkpoints[0]) is None
     assert {name: (style / name).read_bytes() for name in before} == before
     text = launcher.run(style, code=2, resume_from_checkpoint="latest", learning_rate="1e30")  # and nothing to save
-    assert "The run diverged at step 7: loss discriminator is nan and loss con is nan" in text
+    assert "step 7" in text and "loss con is nan" in text
 
 
 def test_a_run_whose_results_are_one_flat_colour_is_stopped_within_200_steps(launcher, tmp_path):
@@ -101,8 +159,8 @@ def test_a_run_whose_results_are_one_flat_colour_is_stopped_within_200_steps(lau
 
     text = launcher.run(style, code=2, timeout=300, resume_from_checkpoint="latest", epochs=1000)
     sentence = next(line for line in text.splitlines() if line.startswith("train.py: "))
-    stopped = int(re.search(r"The run collapsed by step (\d+): G's results were one flat colour", sentence)[1])
-    assert 90 <= stopped - 5 <= 200 and re.search(r"the largest term of its loss was \w+ \(", sentence)
+    stopped = int(re.search(r"step (\d+): .* one flat colour", sentence)[1])
+    assert 90 <= stopped - 5 <= 200
     assert str(checkpoints.folder) in sentence and "Traceback" not in text
     assert [path.name for path in checkpoints.all()] == ["step_00000005"]
 
@@ -130,74 +188,7 @@ def test_gradient_norms_and_accuracies_by_kind_are_logged_and_gradients_are_clip
     assert max(one["exp_avg"].abs().max().item() for one in state.values()) <= 1e-9
 
 
-def test_accuracy_is_the_share_of_patches_that_d_tells_right():
-    logits = torch.tensor([-2.0, 0.2, 0.7, 3.0])
-    assert objective.accuracy(logits, True) == 0.75 and objective.accuracy(logits, False) == 0.25
-    assert objective.accuracy(logits, True, "least_squares") == 0.5
-
-
-# which weights are shipped
-
-
-def test_the_kernel_distance_is_the_unbiased_mean_of_its_kernel_over_different_pairs():
-    random = np.random.default_rng(0)
-    x, y = random.normal(size=(5, 3)), random.normal(1, 1, size=(4, 3))
-
-    def k(a, b):
-        return (a @ b / 3 + 1) ** 3
-
-    def pairs(z):
-        return np.mean([k(z[i], z[j]) for i in range(len(z)) for j in range(len(z)) if i != j])
-
-    expected = pairs(x) + pairs(y) - 2 * np.mean([k(a, b) for a in x for b in y])
-    assert kernel_distance(torch.tensor(x), torch.tensor(y)) == pytest.approx(expected)
-
-
-def test_the_kernel_distance_of_equal_distributions_is_0_on_average():
-    random = torch.Generator().manual_seed(0)
-    values = [kernel_distance(*torch.randn(2, 20, 8, generator=random)) for _ in range(400)]
-    error = np.std(values) / 20
-    assert abs(np.mean(values)) < 3 * error and min(values) < 0
-    assert kernel_distance(torch.randn(20, 8), torch.randn(20, 8) + 1) > 5 * np.std(values)
-
-
-def test_the_shipped_weights_are_those_with_the_lowest_distance_on_the_validation_images(launcher, images, tmp_path):
-    style = tmp_path / "style"
-    launcher.run(style, max_steps=12, select_by="kernel_distance", select_steps=2, checkpointing_steps=2,
-                 checkpoints_total_limit=100, learning_rate=2e-3, val_photos=images / "photos",
-                 val_paintings=images / "paintings")  # fmt: skip
-    measured = scalars(style)["validation/kernel_distance"]
-    assert measured.keys() == {4, 6, 8, 10, 12}
-    best = min(measured, key=measured.__getitem__)
-    facts = json.loads((style / "training.json").read_text())
-    assert facts["steps"] == best
-    assert facts["validation"]["kernel_distance"] == pytest.approx(measured[best], rel=1e-5)
-    checkpoint = style / "checkpoints" / f"step_{best:08d}"
-    states = [torch.load(path, weights_only=True) for path in checkpoint.glob("custom_checkpoint_*.pkl")]
-    average = next(state for state in states if "step" not in state)
-    shipped = load_file(style / "model.safetensors")
-    assert all(torch.equal(average[name].half(), value) for name, value in shipped.items())
-    assert "lowest kernel_distance" in (style / "README.md").read_text()
-
-
 # one trainer in this process
-
-
-@pytest.fixture
-def trainer(launcher, tmp_path):
-    """A function: settings -> Trainer at its first adversarial step, in this process."""
-
-    def build(**settings) -> Trainer:
-        AcceleratorState._reset_state(reset_partial_state=True)
-        arguments = launcher.arguments(tmp_path / "style", initialization_epochs=0, **settings)
-        return Trainer(*read_command_line(arguments))
-
-    yield build
-    AcceleratorState._reset_state(reset_partial_state=True)
-
-
-def batch_of(trainer: Trainer) -> dict[str, torch.Tensor]:
-    return {key: torch.stack([trainer.data[n][key] for n in range(2)]) for key in trainer.data[0]}
 
 
 def test_the_loss_scale_of_fp16_leaves_an_update_as_it_is_and_leaves_out_one_that_overflows(trainer):
@@ -224,31 +215,50 @@ def test_the_loss_scale_of_fp16_leaves_an_update_as_it_is_and_leaves_out_one_tha
     assert scaler.get_scale() < 3e38
 
 
-def test_the_terms_one_after_the_other_give_the_gradients_of_their_sum(trainer):
-    one = trainer(w_texture=1, w_detail=1, w_colour_grain=1)
+EVERYTHING = {
+    "discriminator": "projected", "adversarial_loss": "hinge", "w_identity": 2, "identity_chroma": 0.5,
+    "saliency_size": 32, "mask_peak": 3, "tone_jitter": 0.5, "context_blocks": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, EVERYTHING, {"saliency_size": 32, "saliency_network": "false"}, {"discriminator": "projected"}],
+    ids=["paper", "everything", "whole references as masks", "projected bce"],
+)
+def test_the_terms_one_after_the_other_give_the_values_and_the_gradients_of_their_sum(trainer, settings):
+    one = trainer(**settings)
+    one.discriminator.eval()  # spectral norms stay as they are
     batch, weights = batch_of(one), one.schedule.weights(0)
-    one.backward(batch)
-    gradients = {name: parameter.grad.clone() for name, parameter in one.model.named_parameters()}
+    numbers = one.backward(batch)
+    gradients = [
+        {name: parameter.grad.clone() for name, parameter in network.named_parameters() if parameter.grad is not None}
+        for network in (one.model, one.discriminator)
+    ]
     one.model.zero_grad()
-    stylized, saliency = one.model(batch["photo"])
-    kinds = (one.vgg_terms, one.discriminator_terms, one.saliency_terms, one.pixel_terms)
-    terms = {name: term for kind in kinds for name, term in kind(batch, stylized, saliency, weights.keys()).items()}
-    assert terms.keys() == weights.keys() > {"texture", "detail", "colour_grain", "con_s"}
+    one.discriminator.zero_grad()
+    loss_of_d, terms = expected_terms(one, batch)
+    assert terms.keys() == weights.keys()
+    for name, term in (terms | {"discriminator": loss_of_d}).items():
+        assert numbers[f"loss/{name}"].item() == pytest.approx(term.item(), rel=1e-3, abs=1e-5), name
+    inputs = [parameter for parameter in one.discriminator.parameters()]
+    expected = torch.autograd.grad(loss_of_d, inputs, retain_graph=True)
+    for (name, _), value in zip(one.discriminator.named_parameters(), expected, strict=True):
+        torch.testing.assert_close(gradients[1][name], value, rtol=1e-3, atol=1e-5)
     sum(weights[name] * term for name, term in terms.items()).backward()
     for name, parameter in one.model.named_parameters():
-        torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(gradients[0][name], parameter.grad, rtol=1e-3, atol=1e-5)
 
 
-def test_the_activations_of_vgg_are_gone_when_the_next_networks_see_the_result(trainer):
+def test_the_activations_of_vgg_are_gone_when_s_sees_the_result(trainer):
     one = trainer()
     activations, alive = [], []
     one.vgg.layers[5].register_forward_hook(lambda module, inputs, result: activations.append(weakref.ref(result)))
-    one.vgg.register_forward_hook(lambda *_: alive.append(sum(ref() is not None for ref in activations)))
-    for network in (one.discriminator, one.model.saliency_network):
-        network.register_forward_hook(lambda *_: alive.append(sum(ref() is not None for ref in activations)))
+    one.model.saliency_network.register_forward_hook(
+        lambda *_: alive.append(sum(ref() is not None for ref in activations))
+    )
     one.backward(batch_of(one))
-    # S(x), D of all images; VGG(x), which needs no gradient, VGG(G(x)); D(G(x)), S(G(x))
-    assert alive == [0, 0, 0, 1, 0, 0]
+    assert len(activations) == 2 and alive == [0, 0]  # S(x), S(G(x))
 
 
 def test_batches_of_one_photo_are_compared_with_the_one_before(trainer):
@@ -274,9 +284,11 @@ def test_batches_of_one_photo_are_compared_with_the_one_before(trainer):
         ({"saliency_mask": "false"}, {"discriminator", "con", "sali", "gan", "con_s"}, 2, None),
         ({"w_con_s": 0}, {"discriminator", "con", "sali", "gan"}, 1, "saliency"),
         ({"feature_concatenation": "false"}, {"discriminator", "con", "sali", "gan", "con_s"}, 2, "saliency"),
+        ({"train_saliency": "false"}, {"discriminator", "con", "gan", "con_s"}, 2, "saliency"),
+        ({"w_identity": 1}, {"discriminator", "con", "sali", "gan", "con_s", "identity"}, 2, "saliency"),
         ({"saliency_network": "false", "saliency_mask": "false"}, {"discriminator", "con", "gan"}, 0, None),
     ],
-    ids=["paper", "no network", "no mask", "no con_s", "no concatenation", "cartoongan"],
+    ids=["paper", "no network", "no mask", "no con_s", "no concatenation", "S frozen", "identity", "cartoongan"],
 )
 def test_an_ablation_leaves_out_its_terms_and_what_they_cost(
     trainer, monkeypatch, settings, terms, runs_of_s, mask_from
@@ -287,7 +299,7 @@ def test_an_ablation_leaves_out_its_terms_and_what_they_cost(
     if one.model.saliency_network is not None:
         one.model.saliency_network.register_forward_hook(lambda *_: ran.append("S"))
     one.model.generator.register_forward_hook(lambda *_: ran.append("G"))
-    one.vgg.register_forward_hook(lambda *_: ran.append("VGG"))
+    one.vgg.layers[0].register_forward_hook(lambda *_: ran.append("VGG"))
     one.discriminator.register_forward_hook(lambda *_: ran.append("D"))
     mask = objective.saliency_mask
     monkeypatch.setattr(objective, "saliency_mask", lambda value, peak: masked.append(value) or mask(value, peak))
@@ -297,42 +309,17 @@ def test_an_ablation_leaves_out_its_terms_and_what_they_cost(
     assert sorted(ran) == sorted(["S"] * runs_of_s + ["G", "VGG", "VGG", "D", "D"])
     assert len(masked) == (mask_from is not None)
     if masked:
-        assert torch.equal(masked[0], batch["reference"]) == (mask_from == "reference")
+        assert ("reference" in batch and torch.equal(masked[0], batch["reference"])) == (mask_from == "reference")
     # every network that is there learns, from a loss that is not constant
-    for network in filter(None, (one.model.saliency_network, one.model.generator, one.discriminator)):
+    learning = [one.model.generator, one.discriminator]
+    if settings.get("train_saliency") == "false":
+        assert all(parameter.grad is None for parameter in one.model.saliency_network.parameters())
+    elif one.model.saliency_network is not None:
+        learning.append(one.model.saliency_network)
+    for network in learning:
         assert all(parameter.grad.abs().sum() > 0 for parameter in network.parameters() if parameter.ndim > 1)
     joined = one.model.generator.down2[0].in_channels // one.model.generator.down1[0].out_channels
     assert joined == (1 if {"saliency_network", "feature_concatenation"} & settings.keys() else 2)
-
-
-def test_the_texture_term_is_weighed_in_and_its_gradient_reaches_the_generator(trainer):
-    plain, textured = trainer(w_con_s=0), trainer(w_con_s=0, w_texture=25)
-    numbers, gradients = [], []
-    for one in (plain, textured):
-        numbers.append(one.backward(batch_of(one)))
-        gradients.append(one.model.generator.output[0].weight.grad.clone())
-    assert numbers[1].keys() - numbers[0].keys() == {"loss/texture"} and numbers[1]["loss/texture"] > 0
-    assert numbers[1]["loss/con"] == pytest.approx(numbers[0]["loss/con"].item(), rel=1e-5)
-    assert not torch.allclose(*gradients, rtol=1e-3)
-    assert [len(one) for one in textured.painting_textures] == [64, 128, 256, 512]
-
-
-def test_the_detail_term_is_the_masked_content_loss_of_relu2_2(trainer):
-    one = trainer(w_detail=2, mask_peak=3)
-    batch = batch_of(one)
-    saliency, _ = one.model.saliency_network(batch["photo"])
-    pair = [one.vgg.layers[:9](one.vgg._normalized(x)) for x in (one.model(batch["photo"])[0], batch["photo"])]
-    expected = objective.content_loss(*pair, objective.saliency_mask(saliency, 3))
-    assert one.backward(batch)["loss/detail"].item() == pytest.approx(expected.item(), rel=1e-4)
-
-
-@pytest.mark.parametrize("term", ["detail", "colour_grain"])
-def test_a_term_beyond_the_paper_is_weighed_in_and_its_gradient_reaches_the_generator(trainer, term):
-    plain, more = trainer(), trainer(**{f"w_{term}": 2})
-    numbers = [one.backward(batch_of(one)) for one in (plain, more)]
-    assert numbers[1].keys() - numbers[0].keys() == {f"loss/{term}"} and numbers[1][f"loss/{term}"] > 0
-    gradients = [one.model.generator.output[0].weight.grad for one in (plain, more)]
-    assert not torch.allclose(*gradients, rtol=1e-3)
 
 
 def test_human_masks_switches_between_the_masks_and_the_references(trainer, images, tmp_path):
@@ -346,16 +333,14 @@ def test_human_masks_switches_between_the_masks_and_the_references(trainer, imag
     assert everywhere == {"true": 1, "false": 0}
 
 
-def test_a_training_without_s_and_mask_makes_no_references_and_resumes_and_selects(launcher, images, tmp_path):
+def test_a_training_without_s_and_mask_makes_no_references_and_resumes(launcher, images, tmp_path):
     photos, cache = tmp_path / "photos", tmp_path / "cache"
     shutil.copytree(images / "photos", photos)
     whole = (photos / "0.png").read_bytes()
     (photos / "half.png").write_bytes(whole[: len(whole) // 2])
-    settings = {"photos": photos, "cache": cache, "saliency_network": "false", "saliency_mask": "false",
-                "select_by": "kernel_distance", "select_steps": 2, "val_photos": images / "photos",
-                "val_paintings": images / "paintings", "masks": images / "photos"}  # fmt: skip
+    settings = {"photos": photos, "cache": cache, "saliency_network": "false", "saliency_mask": "false"}
     text = launcher.run(tmp_path / "once", max_steps=7, **settings)
-    assert not (cache / "saliency").exists() and (cache / "edge_blurred").is_dir()
+    assert not (cache / "saliency").exists() and (cache / "readable").is_dir()
     assert f"skipped {photos / 'half.png'}" in text and "Traceback" not in text
     facts = json.loads((tmp_path / "once/training.json").read_text())
     assert facts["photos"] == 8 and facts["saliency_reference"] == "none"
@@ -371,25 +356,25 @@ def test_a_reference_is_needed_as_soon_as_the_mask_or_s_is_on(trainer, images, t
         cv2.imwrite(str(tmp_path / "masks" / f"{number}.png"), np.eye(60, 72) * 255)
     for network, mask in [("false", "false"), ("false", "true"), ("true", "false"), ("true", "true")]:
         cache = tmp_path / f"cache_{network}_{mask}"
-        shutil.copytree(images / "cache/edge_blurred", cache / "edge_blurred")
         one = trainer(saliency_network=network, saliency_mask=mask, cache=cache, masks=tmp_path / "masks")
         needed = "true" in (network, mask)
         assert ("reference" in one.data[0]) == needed == (cache / "saliency").is_dir()
         assert len(one.data) == 8
 
 
-def test_a_training_with_a_detail_skip_sees_it_and_its_style_has_it(launcher, images, trainer, tmp_path):
-    one = trainer(detail_skip=1)
-    batch = batch_of(one)
-    painted = one.model(batch["photo"])[0]
-    one.model.config["detail_skip"] = 0.0
-    assert (painted - one.model(batch["photo"])[0]).abs().max() > 0.05
-    launcher.run(tmp_path / "skipped", max_steps=3, detail_skip=0.5)
-    style = SDPGAN.from_pretrained(tmp_path / "skipped")
-    assert style.config["detail_skip"] == 0.5
-    assert "paintings have 0.5 of the photo's fine structure" in (tmp_path / "skipped/README.md").read_text()
-    photo = cv2.imread(str(images / "photos/0.png"))
-    assert not np.array_equal(style.stylize(photo), style.stylize(photo, detail_skip=0))
+def test_a_frozen_s_is_bit_equal_after_a_training_and_needs_no_references(launcher, trainer, tmp_path):
+    start = tmp_path / "start"
+    launcher.run(start, max_steps=5, keep_detail=0.5, use_ema="false")
+    settings = {"train_saliency": "false", "initial_style": start, "cache": tmp_path / "cache", "max_steps": 3}
+    one = trainer(**settings)
+    before = {name: value.clone() for name, value in one.model.state_dict().items()}
+    assert one.train() == 0 and not (tmp_path / "cache/saliency").exists()
+    for network in (one.model, one.ema):
+        after = network.state_dict()
+        changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+        assert changed and all(name.startswith("generator") for name in changed)
+    shipped = SDPGAN.from_pretrained(start)
+    assert shipped.config["keep_detail"] == 0.5
 
 
 def test_a_style_without_a_saliency_network_loads_and_says_that_it_has_no_maps(launcher, images, tmp_path):
@@ -401,8 +386,7 @@ def test_a_style_without_a_saliency_network_loads_and_says_that_it_has_no_maps(l
         model.saliency_map(photo)
     assert not any(name.startswith("saliency") for name in load_file(tmp_path / "style/model.safetensors"))
     card = (tmp_path / "style/README.md").read_text()
-    assert "saliency_map" not in card and "| left out | the saliency network, L_sali and L_con_s |" in card
-    assert "the mask of Eq. 4 up to 3.0 (the paper: 2.0)" in card
+    assert "saliency_map" not in card and "L_con_s" in card and "3.0" in card
     assert cv2.imread(str(tmp_path / "style/samples/step_000005.png")).shape == (2 * 48, 8 * 48, 3)
 
 
@@ -412,20 +396,18 @@ def test_a_style_without_a_saliency_network_loads_and_says_that_it_has_no_maps(l
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"photos": "FOLDER/nothing"}, "nothing is not a folder"),
-        ({"paintings": "FOLDER"}, "FOLDER holds no image"),
-        ({"masks": "FOLDER/none"}, "FOLDER/none is not a folder"),
-        ({"vgg_weights": "FOLDER/vgg"}, "FOLDER/vgg is not a file"),
-        ({"output": "FILE/style"}, "FILE/style cannot be made a folder"),
-        ({"config": "FOLDER/no.yaml"}, "no.yaml is not a readable YAML file"),
-        ({"select_by": "kernel_distance"}, "needs --val_photos"),
-        ({"val_photos": "PHOTOS"}, "give both or none"),
-        ({"resume_from_checkpoint": "latest"}, "holds no checkpoint"),
-        ({"resume_from_checkpoint": "FOLDER/step"}, "FOLDER/step is not a checkpoint folder"),
-        ({"push_to_hub": "only-a-name"}, "'only-a-name' is not a Hub id"),
-        ({"hub_every": 5}, "need --push_to_hub"),
+        ({"photos": "FOLDER/nothing"}, "FOLDER/nothing"),
+        ({"paintings": "FOLDER"}, "FOLDER"),
+        ({"masks": "FOLDER/none"}, "FOLDER/none"),
+        ({"vgg_weights": "FOLDER/vgg"}, "FOLDER/vgg"),
+        ({"output": "FILE/style"}, "FILE/style"),
+        ({"config": "FOLDER/no.yaml"}, "no.yaml"),
+        ({"resume_from_checkpoint": "latest"}, "checkpoints"),
+        ({"resume_from_checkpoint": "FOLDER/step"}, "FOLDER/step"),
+        ({"push_to_hub": "only-a-name"}, "'only-a-name'"),
+        ({"hub_every": 5}, "--push_to_hub"),
         ({"max_steps": 0}, "--max_steps is 0"),
-        ({"crop_size": 64}, "crop_size 64 is larger than image_size 48"),
+        ({"crop_size": 64}, "crop_size 64"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -436,7 +418,7 @@ def test_what_cannot_be_trained_is_one_sentence_before_any_network_is_built(
     (tmp_path / "folder").mkdir()
 
     def filled(text: str) -> str:
-        places = {"FOLDER": tmp_path / "folder", "FILE": tmp_path / "file", "PHOTOS": launcher.images / "photos"}
+        places = {"FOLDER": tmp_path / "folder", "FILE": tmp_path / "file"}
         for name, path in places.items():
             text = text.replace(name, str(path))
         return text

@@ -1,20 +1,23 @@
-"""The data of a training, its configuration, and real runs of train.py."""
+"""The samples of a training, its configuration and schedule, and the parts that train.py is made of."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from sdpgan_hub.errors import SDPGANError
+from sdpgan_hub.filters import crop_and_resize
 
 try:
+    from training import discriminators
     from training.config import TrainingConfig, read_config
-    from training.data import SampleNumbers, UnpairedImages
-    from training.perceptual import TEXTURE_LAYERS, PerceptualFeatures, textures
-    from training.train import Progress, Schedule, frozen, update_average
+    from training.data import MAX_ENLARGEMENT, SampleNumbers, UnpairedImages, edge_blurred
+    from training.perceptual import HEAD_LAYERS, PerceptualFeatures
+    from training.train import Progress, Schedule, call_with_constant_parameters, pasted, update_average
 except (ImportError, RuntimeError) as error:  # torchvision of another torch build raises RuntimeError
     pytest.skip(f"the extra 'training' is not installed ({error})", allow_module_level=True)
 
@@ -22,8 +25,16 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def dataset(images: Path, **settings) -> UnpairedImages:
-    settings = {"image_size": 48, "crop_size": 32} | settings
-    return UnpairedImages(images / "photos", images / "paintings", images / "cache", **settings)
+    config = TrainingConfig(**{"image_size": 48, "crop_size": 32} | settings)
+    return UnpairedImages(images / "photos", images / "paintings", images / "cache", config)
+
+
+def levels(signed: torch.Tensor) -> np.ndarray:
+    """3 x H x W in [-1, 1] as uint8 H x W x 3."""
+    return ((signed + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+
+
+# samples
 
 
 def test_a_sample_depends_on_its_number_and_the_seed_alone(images: Path):
@@ -44,54 +55,140 @@ def test_an_epoch_shows_every_photo_once_in_a_new_order(images: Path):
 
 def test_ranges_and_shapes_are_those_the_networks_take(images: Path):
     sample = dataset(images)[0]
-    assert {key: tuple(value.shape) for key, value in sample.items()} == {
-        "photo": (3, 32, 32), "reference": (1, 32, 32), "painting": (3, 32, 32), "edge_blurred": (3, 32, 32)
-    }  # fmt: skip
+    shapes = {"photo": (3, 32, 32), "reference": (1, 32, 32), "painting": (3, 32, 32), "edge_blurred": (3, 32, 32)}
+    assert {key: tuple(value.shape) for key, value in sample.items()} == shapes
     assert sample["photo"].min() >= -1 and sample["reference"].min() >= 0 and sample["reference"].max() <= 1
+    sample = dataset(images, saliency_size=40)[0]
+    wholes = {"photo_whole": (3, 40, 40), "painting_whole": (3, 40, 40), "photo_box": (4,), "painting_box": (4,)}
+    assert {key: tuple(value.shape) for key, value in sample.items()} == shapes | wholes | {"reference": (1, 40, 40)}
+
+
+def correlation(a: torch.Tensor, b: torch.Tensor) -> float:
+    return torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1].item()
 
 
 def test_the_reference_is_cropped_and_mirrored_with_its_photo(images: Path):
     # the disc stands out in both, whatever the crop and the mirroring (the corner may be disc or background)
     for number in range(8):
+        for settings, photo in ({}, "photo"), ({"saliency_size": 40}, "photo_whole"):
+            sample = dataset(images, **settings)[number]
+            contrast = (sample[photo] - sample[photo][:, :1, :1]).abs().sum(0)
+            assert abs(correlation(contrast, sample["reference"])) > 0.9
+
+
+def test_the_crop_of_a_sample_is_the_box_of_its_whole(images: Path):
+    data = dataset(images, saliency_size=96, image_size=64, photo_scales=(0.6, 1.5), painting_scales=(0.6, 1.5))
+    boxes = []
+    for number in range(16):
+        sample = data[number]
+        for kind in ("photo", "painting"):
+            whole, box = sample[f"{kind}_whole"], sample[f"{kind}_box"]
+            boxes.append(box)
+            if sample[kind].std((1, 2)).max() > 0.05:  # else the crop is all background
+                again = crop_and_resize(whole[None], box[None], 32, 32)[0]
+                assert correlation(again, sample[kind]) > 0.95
+                elsewhere = crop_and_resize(whole[None], (box - torch.tensor([0.07, 0.07, 0, 0]))[None], 32, 32)[0]
+                assert correlation(elsewhere, sample[kind]) < correlation(again, sample[kind])
+    boxes = torch.stack(boxes)
+    assert (boxes >= 0).all() and (boxes[:, :2] + boxes[:, 2:] <= 1 + 1e-6).all()
+    assert boxes[:, 2].max() > 1.5 * boxes[:, 2].min() and boxes[:, :2].std() > 0.05
+
+
+def test_without_a_saliency_size_a_sample_has_the_same_crops(images: Path):
+    plain, with_wholes = dataset(images), dataset(images, saliency_size=40)
+    for number in (0, 5):
+        for key in ("photo", "painting", "edge_blurred"):
+            assert torch.equal(plain[number][key], with_wholes[number][key])
+
+
+def test_the_edge_blurred_painting_is_made_of_the_crop_that_d_sees(images: Path):
+    changed = []
+    for number in range(8):
         sample = dataset(images)[number]
-        contrast = (sample["photo"] - sample["photo"][:, :1, :1]).abs().sum(0)
-        correlation = torch.corrcoef(torch.stack([contrast.flatten(), sample["reference"].flatten()]))[0, 1]
-        assert abs(correlation) > 0.7
+        assert np.array_equal(levels(sample["edge_blurred"]), edge_blurred(levels(sample["painting"])))
+        changed.append((sample["edge_blurred"] != sample["painting"]).float().mean().item())
+    assert np.mean(changed) > 0.1
 
 
-def test_a_crop_larger_than_the_image_and_an_unprepared_folder_are_refused(images: Path, tmp_path: Path):
-    with pytest.raises(SDPGANError, match="crop_size 64"):
-        dataset(images, crop_size=64)
-    with pytest.raises(SDPGANError, match="prepared"):
-        UnpairedImages(images / "photos", images / "paintings", tmp_path)
+def test_tones_are_jittered_in_the_given_share_of_images_darker_more_often_than_lighter(images: Path):
+    plain, jittered = dataset(images), dataset(images, tone_jitter=1.0)
+    darker = [jittered[n]["photo"].mean() < plain[n]["photo"].mean() - 0.02 for n in range(60)]
+    lighter = [jittered[n]["photo"].mean() > plain[n]["photo"].mean() + 0.02 for n in range(60)]
+    # each draws from a stream that the jitter shifts, so the crops differ: means over the photo stay comparable
+    assert sum(darker) > sum(lighter) > 5 and sum(darker) + sum(lighter) > 40
+    least = min(jittered[n]["painting"].max().item() for n in range(60))
+    assert least < -0.5 and min(plain[n]["painting"].max().item() for n in range(60)) > 0.2
+    half = dataset(images, tone_jitter=0.5)
+    whole_range = [half[n]["painting"].max() - half[n]["painting"].min() > 1.2 for n in range(60)]
+    assert 10 < sum(whole_range) < 50
+
+
+def test_scales_of_photos_and_paintings_are_drawn_apart_and_paintings_are_hardly_enlarged(images: Path):
+    data = dataset(images, saliency_size=32, image_size=64, photo_scales=(0.5, 0.5), painting_scales=(1, 2))
+    samples = [data[number] for number in range(30)]
+    assert all(sample["photo_box"][2] == 1 for sample in samples)  # 32 of 64 px are 32 px, the whole height
+    sides = [32 / sample["painting_box"][2].item() for sample in samples]
+    assert 64 <= min(sides) < 75 and max(sides) == pytest.approx(64 * MAX_ENLARGEMENT)
+    enlarged = dataset(images, saliency_size=32, image_size=64, photo_scales=(3, 3))[0]["photo_box"]
+    assert 32 / enlarged[2].item() == pytest.approx(192)  # photos may be
+
+
+def test_an_unprepared_folder_is_refused(images: Path, tmp_path: Path):
+    with pytest.raises(SDPGANError, match="prepare"):
+        UnpairedImages(images / "photos", images / "paintings", tmp_path, TrainingConfig())
 
 
 def test_the_remaining_sample_numbers_are_those_not_seen():
     assert [*SampleNumbers(0, 3), *SampleNumbers(3, 6)] == list(SampleNumbers(0, 6)) and len(SampleNumbers(3, 6)) == 3
 
 
+# schedule and configuration
+
+
 def test_the_schedule_is_the_papers():
     schedule = Schedule(TrainingConfig(), steps_per_epoch=100)
     assert schedule.initialization_steps == 1000 and schedule.total_steps == 21000
     assert not schedule.adversarial(999) and schedule.adversarial(1000)
-    assert [schedule.w_con(step) for step in (0, 1999, 2000)] == pytest.approx([0.25, 0.25, 0.24])
+    assert [schedule.w_con(step) for step in (0, 1999, 2000)] == pytest.approx([0.0625, 0.0625, 0.06])
     rates = [schedule.learning_rate(step) for step in (0, 10999, 11000, 16000)]
     assert rates == pytest.approx([2e-4, 2e-4, 2e-5, 2e-6])
+
+
+def test_the_length_in_steps_goes_before_that_in_epochs():
+    schedule = Schedule(TrainingConfig(adversarial_steps=300, initialization_epochs=0.5), steps_per_epoch=100)
+    assert schedule.initialization_steps == 50 and schedule.total_steps == 350
+    assert schedule.learning_rate(200) == pytest.approx(2e-5)
 
 
 def test_each_ablation_of_the_paper_is_a_key_and_leaves_out_its_terms():
     def terms(**settings) -> dict[str, float]:
         return Schedule(TrainingConfig(initialization_epochs=0, **settings), 100).weights(50 * 100)
 
-    assert terms() == pytest.approx({"con": 0.25 * 0.96**5, "sali": 1, "gan": 1, "con_s": 1.5})
+    assert terms() == pytest.approx({"con": 0.0625 * 0.96**5, "sali": 1, "gan": 1, "con_s": 1.5})
     assert terms(w_con=5, w_con_decay=1)["con"] == 5  # Figs. 7 and 8
     assert terms(saliency_network=False).keys() == {"con", "gan"}  # Fig. 9 (c)
     assert terms(w_con_s=0).keys() == {"con", "sali", "gan"}  # Fig. 10
+    assert terms(train_saliency=False).keys() == {"con", "gan", "con_s"}
+    assert terms(w_identity=3)["identity"] == 3
     assert TrainingConfig(saliency_network=False).network["feature_concatenation"] is False
-    assert TrainingConfig(detail_skip=0.5, saliency_network=False).network["detail_skip"] == 0
-    assert TrainingConfig(detail_skip=0.5).network["detail_skip"] == 0.5
+    assert TrainingConfig(keep_detail=0.5, saliency_network=False).network["keep_detail"] == 0
+    assert TrainingConfig(keep_detail=0.5).network["keep_detail"] == 0.5
     assert TrainingConfig(feature_concatenation=False).network["saliency_network"] is True  # Fig. 11
     assert Schedule(TrainingConfig(), 100).weights(0).keys() == {"con", "sali"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "needed"),
+    [
+        ({}, True),
+        ({"train_saliency": False}, False),
+        ({"saliency_mask": False}, True),
+        ({"saliency_network": False}, True),
+        ({"saliency_network": False, "saliency_mask": False}, False),
+    ],
+)
+def test_references_are_needed_for_the_loss_of_s_or_for_the_mask_without_s(settings: dict, needed: bool):
+    assert TrainingConfig(**settings).references is needed
 
 
 def test_a_config_file_and_the_command_line_are_read_strictly(tmp_path: Path):
@@ -100,14 +197,18 @@ def test_a_config_file_and_the_command_line_are_read_strictly(tmp_path: Path):
     config = read_config(path, {"batch_size": "8", "edge_blurred": "false"})
     assert (config.w_con, config.use_ema, config.lr_milestones, config.batch_size) == (5.0, True, (0.3,), 8)
     assert config.edge_blurred is False
-    path.write_text("select_by: null")
-    assert read_config(path).select_by == ""
+    path.write_text("title: null")
+    assert read_config(path).title == ""
     for text, named in [("w_conn: 1", "w_conn"), ("batch_size: four", "batch_size"), ("crop_size: 33", "crop_size"),
-                        ("use_ema: maybe", "use_ema"), ("- 1", "key: value"), ("batch_size: 2.5", "batch_size"),
-                        ("select_by: kid", "select_by"), ("epochs: -1", "epochs"),
+                        ("use_ema: maybe", "use_ema"), ("- 1", "style.yaml"), ("batch_size: 2.5", "batch_size"),
+                        ("epochs: -1", "epochs"), ("adversarial_steps: -1", "adversarial_steps"),
+                        ("discriminator_learning_rate: -1", "discriminator_learning_rate"),
                         ("mask_peak: 0.5", "mask_peak"), ("mask_peak: .inf", "mask_peak"),
-                        ("detail_skip: 1.5", "detail_skip"),
-                        ("adversarial_loss: hinge", "adversarial_loss"), ("a: [", "YAML")]:  # fmt: skip
+                        ("keep_detail: 1.5", "keep_detail"), ("tone_jitter: 2", "tone_jitter"),
+                        ("identity_chroma: -0.1", "identity_chroma"), ("discriminator: resnet", "discriminator"),
+                        ("photo_scales: [1]", "photo_scales"), ("painting_scales: [2, 1]", "painting_scales"),
+                        ("image_size: 64", "crop_size 256"), ("w_texture: 1", "w_texture"),
+                        ("adversarial_loss: wasserstein", "adversarial_loss"), ("a: [", "style.yaml")]:  # fmt: skip
         path.write_text(text)
         with pytest.raises(SDPGANError, match=named):
             read_config(path)
@@ -118,7 +219,10 @@ def test_every_shipped_config_is_valid(path: Path):
     assert isinstance(read_config(path), TrainingConfig)
 
 
-def test_perceptual_features_are_conv4_4_before_its_relu(vgg_weights: Path):
+# VGG and D
+
+
+def test_perceptual_features_are_conv4_4_before_its_relu_and_shallower_ones_after_theirs(vgg_weights: Path):
     features = PerceptualFeatures(vgg_weights)
     image = torch.rand(1, 3, 32, 48) * 2 - 1
     result = features(image)
@@ -126,7 +230,7 @@ def test_perceptual_features_are_conv4_4_before_its_relu(vgg_weights: Path):
     x = ((image + 1) / 2 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor(
         [0.229, 0.224, 0.225]
     ).view(3, 1, 1)
-    grams = []
+    shallower = []
     for name in [0, 2, "M", 5, 7, "M", 10, 12, 14, 16, "M", 19, 21, 23, 25]:
         if name == "M":
             x = torch.nn.functional.max_pool2d(x, 2)
@@ -135,12 +239,12 @@ def test_perceptual_features_are_conv4_4_before_its_relu(vgg_weights: Path):
                 x, state[f"features.{name}.weight"], state[f"features.{name}.bias"], padding=1
             )
             x = x if name == 25 else x.relu()
-            if name in (2, 7, 12, 19):  # the convolutions before relu1_2, relu2_2, relu3_2, relu4_1
-                grams.append(torch.einsum("ncyx,ndyx->ncd", x, x) / (x.shape[2] * x.shape[3]))
+            if name in (2, 7, 16, 25):  # relu1_2, relu2_2, relu3_4, conv4_4
+                shallower.append(x)
     torch.testing.assert_close(result, x, rtol=1e-4, atol=1e-4)
-    again, shallower = features.with_shallower(image, TEXTURE_LAYERS)
-    torch.testing.assert_close(again, result)
-    torch.testing.assert_close(textures(shallower), grams, rtol=1e-4, atol=1e-4)
+    pyramid = features.pyramid(image)
+    assert [layer.shape[1] for layer in pyramid] == list(discriminators.VGG_CHANNELS) and len(HEAD_LAYERS) == 4
+    torch.testing.assert_close(pyramid, shallower, rtol=1e-4, atol=1e-4)
     assert result.shape == (1, 512, 4, 6) and result.min() < 0
     assert not any(parameter.requires_grad for parameter in features.parameters())
 
@@ -155,12 +259,92 @@ def test_a_wrong_vgg_file_is_named(tmp_path: Path, vgg_weights: Path):
             PerceptualFeatures(tmp_path / f"{name}.safetensors")
 
 
-def test_a_frozen_network_passes_gradients_to_its_input_only():
+SIDES = (16, 8, 4, 2, 8, 4, 2, 1)
+"""Of what the heads see of images of 16 px: four layers at their own size, four at half of it."""
+
+
+def random_pyramid(count: int, seed: int = 0) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    channels = zip(discriminators.VGG_CHANNELS * discriminators.SCALES, SIDES, strict=True)
+    return [torch.randn(count, c, side, side, generator=generator) * 10 for c, side in channels]
+
+
+def test_the_heads_are_shown_the_image_and_its_half(vgg_weights: Path):
+    features = PerceptualFeatures(vgg_weights)
+    image = torch.rand(2, 3, 32, 32) * 2 - 1
+    half = image.unflatten(3, (16, 2)).unflatten(2, (16, 2)).mean((3, 5))
+    expected = features.pyramid(image) + features.pyramid(half)
+    torch.testing.assert_close(discriminators.pyramids(features, image), expected)
+
+
+def test_the_projected_d_gives_logits_of_the_pixels_and_of_each_head():
+    discriminator = discriminators.build("projected", 4)
+    pixels, heads = discriminator(torch.randn(6, 3, 16, 16), random_pyramid(4))
+    assert pixels.shape[:2] == (6, 1) and pixels.shape[-1] < 16
+    assert [tuple(head.shape) for head in heads] == [(4, 1, side, side) for side in SIDES]
+    patch = discriminators.build("patch", 4)
+    pixels, heads = patch(torch.randn(6, 3, 16, 16))
+    assert pixels.shape[:2] == (6, 1) and heads == []
+    from sdpgan_hub.networks import Discriminator
+
+    assert patch.state_dict().keys() == Discriminator(4).state_dict().keys()  # the paper's, no layer more
+
+
+def test_the_heads_see_features_over_their_root_mean_square():
+    discriminator = discriminators.build("projected", 4)
+    pyramids = [random_pyramid(1, seed) for seed in range(8)]
+    discriminator.calibrate(pyramids)
+    seen = []
+    for head in discriminator.heads:
+        head.layers[0].register_forward_hook(lambda module, inputs, _: seen.append(inputs[0]))
+    discriminator(torch.randn(1, 3, 16, 16), [torch.cat(layers) for layers in zip(*pyramids, strict=True)])
+    for features in seen:
+        assert features.square().mean((0, 2, 3)).tolist() == pytest.approx([1.0] * features.shape[1], rel=1e-3)
+
+
+# functions of train.py
+
+
+def test_a_network_called_with_constant_parameters_passes_gradients_to_its_input_only():
     network = torch.nn.Linear(3, 2)
     x = torch.ones(1, 3, requires_grad=True)
-    frozen(network, x).sum().backward()
+    call_with_constant_parameters(network, x).sum().backward()
     assert network.weight.grad is None
     torch.testing.assert_close(x.grad, network.weight.detach().sum(0, keepdim=True))
+
+
+def test_a_crop_is_pasted_where_its_box_says_and_takes_the_gradient_alone():
+    whole = torch.zeros(2, 3, 16, 16, requires_grad=True)
+    crops = torch.ones(2, 3, 8, 8, requires_grad=True)
+    boxes = torch.tensor([[0.25, 0.5, 0.5, 0.5], [0.0, 0.0, 0.25, 1.0]])
+    result = pasted(crops, whole, boxes)
+    expected = torch.zeros(2, 3, 16, 16)
+    expected[0, :, 4:12, 8:16] = 1
+    expected[1, :, :4] = 1
+    torch.testing.assert_close(result, expected)
+    weights = torch.rand(2, 3, 16, 16)
+    (result * weights).sum().backward()
+    # of what is outside of the box nothing reaches the crop, and all that is inside does
+    inside = (weights * expected).sum((1, 2, 3))
+    torch.testing.assert_close(crops.grad.sum((1, 2, 3)), inside)
+    assert (crops.grad > 0).all()
+    torch.testing.assert_close(whole.grad, weights * (1 - expected))
+
+
+def test_a_pasted_crop_of_the_whole_gives_the_whole_again(images: Path):
+    sample = dataset(images, saliency_size=48, photo_scales=(0.8, 1.5))[3]
+    whole = sample["photo_whole"][None]
+    result = pasted(sample["photo"][None], whole, sample["photo_box"][None])
+    # resampled twice, so not to the last level; another place would differ by the disc
+    assert (result - whole).abs().mean() < 0.05
+    moved = (sample["photo_box"] - torch.tensor([1, 1, 0, 0]) * sample["photo_box"] / 2)[None]
+    assert not torch.equal(pasted(sample["photo"][None], whole, moved), result)
+
+
+@pytest.mark.parametrize("box", [[0.999, 0.999, 0.001, 0.001], [0.0, 0.0, 1.0, 1.0], [0.5, 0.5, 0.5004, 0.5004]])
+def test_a_box_at_the_border_stays_inside(box: list[float]):
+    result = pasted(torch.ones(1, 3, 8, 8), torch.zeros(1, 3, 16, 16), torch.tensor([box]))
+    assert result.shape == (1, 3, 16, 16) and result.amax() == 1
 
 
 def test_the_moving_average_starts_fast_and_ends_at_its_decay():
@@ -174,5 +358,5 @@ def test_the_moving_average_starts_fast_and_ends_at_its_decay():
 
 def test_progress_survives_its_checkpoint():
     progress = Progress()
-    progress.load_state_dict(Progress(12, 3.5, -0.5, 10).state_dict())
-    assert progress == Progress(12, 3.5, -0.5, 10)
+    progress.load_state_dict(Progress(12, 3.5).state_dict())
+    assert progress == Progress(12, 3.5)

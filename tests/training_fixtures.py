@@ -13,7 +13,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,18 +57,25 @@ def vgg_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """photos/ (eight, of discs), paintings/ (six, of stripes) and cache/, what prepare.py makes of them."""
+    """photos/ (eight, of discs), masks/ of the discs, paintings/ (six, of grey stripes) and cache/, all prepared.
+
+    The masks stand for saliency references, which take longer than a tiny training.
+    """
     from training.prepare import prepare
 
     folder, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     for number in range(8):
-        photo = np.full((60, 72, 3), random.integers(256, size=3), np.uint8)
+        photo, mask = np.full((60, 72, 3), random.integers(256, size=3), np.uint8), np.zeros((60, 72), np.uint8)
         cv2.circle(photo, (36, 30), 14, random.integers(256, size=3).tolist(), -1)
+        cv2.circle(mask, (36, 30), 14, 255, -1)
         _write(folder / "photos" / f"{number}.png", photo)
+        _write(folder / "masks" / f"{number}.png", mask)
     for number in range(6):
         stripes = (np.sin(np.arange(64) * (number + 1) / 3)[:, None, None] * 100 + 128) * np.ones((64, 64, 3))
         _write(folder / "paintings" / f"{number}.png", stripes.astype(np.uint8))
-    prepare(folder / "photos", folder / "paintings", folder / "cache", progress=False, workers=1)
+    prepare(
+        folder / "photos", folder / "paintings", folder / "cache", masks=folder / "masks", progress=False, workers=1
+    )
     return folder
 
 
@@ -112,10 +119,12 @@ class Launcher:
         self.processes: list[Process] = []
 
     def arguments(self, output: Path, /, *flags: str, **settings: object) -> list[str]:
-        """The command line: `flags` as they are, `settings` over those of `TINY`."""
-        given = {"photos": self.images / "photos", "paintings": self.images / "paintings", "output": output,
-                 "cache": self.images / "cache", "vgg_weights": self.vgg_weights, **TINY, **settings}  # fmt: skip
-        return [*(part for key, value in given.items() for part in (f"--{key}", str(value))), "--cpu", *flags]
+        """The command line: `flags` as they are, `settings` over those of `TINY`; a list is several values."""
+        given = {"photos": self.images / "photos", "paintings": self.images / "paintings",
+                 "masks": self.images / "masks", "output": output, "cache": self.images / "cache",
+                 "vgg_weights": self.vgg_weights, **TINY, **settings}  # fmt: skip
+        pairs = ((key, value if isinstance(value, (list, tuple)) else [value]) for key, value in given.items())
+        return [*(part for key, values in pairs for part in (f"--{key}", *map(str, values))), "--cpu", *flags]
 
     def start(
         self,
@@ -147,6 +156,86 @@ def launcher(images: Path, vgg_weights: Path, tmp_path_factory: pytest.TempPathF
     for left in one.processes:  # by a test that failed
         if left.process.is_alive():
             os.killpg(left.process.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def trainer(launcher: Launcher, tmp_path: Path) -> Iterator[Callable]:
+    """A function: settings -> Trainer at its first adversarial step, in this process."""
+    from accelerate.state import AcceleratorState
+
+    from training.arguments import read_command_line
+    from training.train import Trainer
+
+    def build(**settings) -> Trainer:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        arguments = launcher.arguments(tmp_path / "style", **{"initialization_epochs": 0} | settings)
+        return Trainer(*read_command_line(arguments))
+
+    yield build
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def batch_of(trainer, numbers: tuple[int, ...] = (0, 1)) -> dict[str, torch.Tensor]:
+    """The samples of these numbers as one batch."""
+    samples = [trainer.data[number] for number in numbers]
+    return {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
+
+
+def expected_terms(trainer, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """What D minimises, and the terms of G and S, all at once from the batch: what `Trainer.backward` does in parts.
+
+    For an adversarial step in float32.
+    """
+    from training import discriminators, objective
+    from training.train import call_with_constant_parameters, pasted
+
+    config, model, discriminator, vgg = trainer.config, trainer.model, trainer.discriminator, trainer.vgg
+    photo, painting, kind = batch["photo"], batch["painting"], config.adversarial_loss
+    whole, box = batch.get("photo_whole"), batch.get("photo_box")
+    stylized, saliency = model(photo, whole, box)
+    projected = config.discriminator == "projected"
+
+    def judged(network, images: torch.Tensor) -> list[torch.Tensor]:
+        pixels, heads = network(images, discriminators.pyramids(vgg, images) if projected else ())
+        return [pixels, *heads]
+
+    def with_heads(losses: list[torch.Tensor]) -> torch.Tensor:
+        return losses[0] + (discriminators.SCALES * torch.stack(losses[1:]).mean() if losses[1:] else 0)
+
+    real, fake = judged(discriminator, painting), judged(discriminator, stylized.detach())
+    blurred = discriminator.pixels if projected else discriminator
+    blurred = blurred(batch["edge_blurred"]) if config.edge_blurred else None
+    blurred = blurred[0] if isinstance(blurred, tuple) else blurred
+    pairs = zip(real, fake, [blurred, *[None] * (len(real) - 1)], strict=True)
+    loss_of_d = with_heads([objective.discriminator_loss(y, c, g, kind) for y, g, c in pairs])
+
+    mask = None
+    if config.saliency_mask:
+        mask = objective.saliency_mask(batch["reference"] if saliency is None else saliency, config.mask_peak)
+        if whole is not None:
+            top, left, height, width = (box * mask.shape[-1]).unbind(1)
+            theta = torch.zeros(len(photo), 2, 3)
+            theta[:, 0, 0], theta[:, 1, 1] = width / mask.shape[-1], height / mask.shape[-1]
+            theta[:, 0, 2] = (2 * left + width) / mask.shape[-1] - 1
+            theta[:, 1, 2] = (2 * top + height) / mask.shape[-1] - 1
+            grid = torch.nn.functional.affine_grid(theta, [len(photo), 1, *photo.shape[-2:]], align_corners=False)
+            mask = torch.nn.functional.grid_sample(mask, grid, padding_mode="border", align_corners=False)
+    terms = {"con": objective.content_loss(vgg(stylized), vgg(photo), mask)}
+    features = discriminators.pyramids(vgg, stylized) if projected else ()
+    pixels, heads = call_with_constant_parameters(discriminator, stylized, features)
+    terms["gan"] = with_heads([objective.generator_loss(one, kind) for one in (pixels, *heads)])
+    if config.w_identity:
+        first = [None if one is None else one[:1] for one in map(batch.get, ("painting_whole", "painting_box"))]
+        terms["identity"] = objective.identity_loss(
+            model(objective.with_chroma(painting[:1], config.identity_chroma), *first)[0], painting[:1]
+        )
+    if saliency is not None and config.w_con_s:
+        seen = stylized if whole is None else pasted(stylized, whole, box)
+        again = call_with_constant_parameters(model.saliency_network, seen)[0]
+        terms["con_s"] = objective.saliency_content_loss(saliency, again)
+    if saliency is not None and config.train_saliency:
+        terms["sali"] = objective.saliency_loss(saliency, batch["reference"])
+    return loss_of_d, terms
 
 
 def _train(arguments: list[str], log: Path, environment: dict[str, str], file_size_limit: int | None) -> None:

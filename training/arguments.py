@@ -29,8 +29,6 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--masks", type=Path, help="human-drawn masks to use as saliency references where there are")
     parser.add_argument("--sample_photos", type=Path, help="photos of the sample sheets (default: of --photos)")
-    parser.add_argument("--val_photos", type=Path, help="photos to measure on (select_by), not among --photos")
-    parser.add_argument("--val_paintings", type=Path, help="paintings to measure on, not among --paintings")
     parser.add_argument(
         "--initial_style",
         metavar="NAME|FOLDER|HUB_ID",
@@ -66,15 +64,11 @@ def read_command_line(argv: list[str] | None = None) -> tuple[argparse.Namespace
     for source in (open_source(arguments.photos), open_source(arguments.paintings)):
         if not isinstance(source, Streamed):
             source.files("")
-    for key in ("masks", "sample_photos", "val_photos", "val_paintings"):
+    for key in ("masks", "sample_photos"):
         if getattr(arguments, key) is not None:
             image_files(getattr(arguments, key))
     if arguments.vgg_weights is not None and not arguments.vgg_weights.is_file():
         raise SDPGANError(f"{arguments.vgg_weights} is not a file; give VGG-19's weights as safetensors.")
-    if (arguments.val_photos is None) != (arguments.val_paintings is None):
-        raise SDPGANError("--val_photos and --val_paintings measure together; give both or none.")
-    if config.select_by and arguments.val_photos is None:
-        raise SDPGANError(f"select_by {config.select_by} needs --val_photos and --val_paintings.")
     for key in ("max_minutes", "max_steps", "hub_every"):
         value = getattr(arguments, key)
         if value is not None and value < (0 if key == "max_minutes" else 1):

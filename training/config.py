@@ -12,8 +12,8 @@ import yaml
 
 from sdpgan_hub.errors import SDPGANError
 
-ADVERSARIAL_LOSSES = ("bce", "least_squares")
-SELECTIONS = ("", "kernel_distance")
+ADVERSARIAL_LOSSES = ("bce", "least_squares", "hinge")
+DISCRIMINATORS = ("patch", "projected")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,14 +28,31 @@ class TrainingConfig:
     """False: G does not take in S's features (Fig. 11)."""
     saliency_network: bool = True
     """False: no S, so no concatenation, no L_sali, no L_con_s; the mask is that of the reference (Fig. 9 (c))."""
-    detail_skip: float = 0.0
-    """The share of the photo's fine structure that results have where S is highest (`networks.keep_detail`), beyond the
-    paper; 0: none (the paper)."""
+    context_blocks: int = 0
+    """Dilated bottleneck blocks between S's encoder and decoder; 0: none (the paper)."""
+    saliency_size: int = 0
+    """S sees the whole photo as a square copy of this many pixels; 0: what G sees (the paper)."""
+    normalization: str = "instance"
+    """Of G: instance (the paper), or pixel, inside the residual blocks alone."""
+    antialiasing: bool = False
+    """True: a binomial filter before every convolution of stride 2 of S and G."""
+    noise: float = 0.0
+    """Amplitude of the smooth noise added to G's input, in units of [-1, 1]; 0: none (the paper)."""
+    keep_detail: float = 0.0
+    """The share of the photo's fine structure that results have where S is highest; 0: none (the paper)."""
+    discriminator: str = "patch"
+    """patch: D of Fig. 2 (b); projected: that and heads on VGG features (training/discriminators.py)."""
     discriminator_channels: int = 32
 
     # data
     image_size: int = 256
     """The shorter side that photos and paintings are scaled to, in pixels."""
+    photo_scales: tuple[float, ...] = (1.0, 1.0)
+    """Photos are scaled to a random share of `image_size` between these two."""
+    painting_scales: tuple[float, ...] = (1.0, 1.0)
+    """Paintings are scaled to a random share of `image_size` between these two; above the photos': broader strokes."""
+    tone_jitter: float = 0.0
+    """Share of photos and of paintings that are darkened or lightened, so that G learns to keep tone."""
     crop_size: int = 256
     """The side of the random crop that the networks see, in pixels."""
     batch_size: int = 4
@@ -47,22 +64,21 @@ class TrainingConfig:
 
     # objective, Eq. 1
     adversarial_loss: str = "bce"
-    w_con: float = 0.25
+    w_con: float = 0.0625
+    """The paper's 0.25. Its release gives VGG images that are not divided by ImageNet's deviation, so its features are
+    a quarter of ours (mean |conv4_4| 1.08 against 4.33)."""
     w_con_decay: float = 0.96
     w_con_decay_epochs: int = 10
     w_con_s: float = 1.5
     """0: S(G(x)) is not computed (Fig. 10)."""
     w_sali: float = 1.0
-    w_detail: float = 0.0
-    """Of a term beyond the paper: Eq. 5 with its mask in VGG's relu2_2, beside conv4_4; 0: not computed (the paper)."""
-    w_colour_grain: float = 0.0
-    """Of a term beyond the paper, `objective.colour_grain_loss`; 0: not computed (the paper)."""
-    w_flat_grain: float = 0.0
-    """Of a term beyond the paper, `objective.flat_grain_loss`; 0: not computed (the paper)."""
-    w_grid: float = 0.0
-    """Of a term beyond the paper, `objective.grid_loss`; 0: not computed (the paper)."""
-    w_texture: float = 0.0
-    """Of a term beyond the paper, `objective.texture_loss`; 0: not computed (the paper)."""
+    train_saliency: bool = True
+    """False: S stays as it came with --initial_style; L_sali and references are not needed."""
+    w_identity: float = 0.0
+    """Of |G(y) - y|_1 on one painting a step (CycleGAN), beyond Eq. 1; 0: not computed (the paper)."""
+    identity_chroma: float = 1.0
+    """What the identity loss multiplies the chroma of G's input with: below 1, G learns to paint stronger colours than
+    the photo's."""
     saliency_mask: bool = True
     """False: L_con without the mask of Eq. 4 (Fig. 9 (d)); without `saliency_network` too, what ref. [8] minimises."""
     mask_peak: float = 2.0
@@ -74,7 +90,11 @@ class TrainingConfig:
     """Epochs of L_con and L_sali alone before the adversarial ones; a fraction is allowed."""
     epochs: float = 200
     """Adversarial epochs; a fraction is allowed."""
+    adversarial_steps: int = 0
+    """The length of the training whatever the number of photos; 0: `epochs` gives it."""
     learning_rate: float = 2e-4
+    """Of G and S."""
+    discriminator_learning_rate: float = 2e-4
     adam_beta1: float = 0.5
     adam_beta2: float = 0.999
     lr_milestones: tuple[float, ...] = (0.5, 0.75)
@@ -86,10 +106,6 @@ class TrainingConfig:
     use_ema: bool = False
     """Ship an exponential moving average of S and G."""
     ema_decay: float = 0.999
-    select_by: str = ""
-    """What the shipped weights are chosen by, on --val_photos and --val_paintings every `select_steps` adversarial
-    steps: "" (the last step's) or "kernel_distance" (training/selection.py)."""
-    select_steps: int = 500
     stop_on_collapse: bool = True
     """False: only warn of a collapse (training/health.py); a number that is not finite always stops."""
     seed: int = 0
@@ -107,8 +123,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for key in ("batch_size", "image_size", "crop_size", "checkpointing_steps", "sample_steps", "logging_steps",
-                    "gradient_accumulation_steps", "w_con_decay_epochs", "checkpoints_total_limit",
-                    "select_steps"):  # fmt: skip
+                    "gradient_accumulation_steps", "w_con_decay_epochs", "checkpoints_total_limit"):  # fmt: skip
             if getattr(self, key) < 1:
                 raise SDPGANError(f"{key} is {getattr(self, key)}; it must be at least 1.")
         if self.crop_size % 4 or self.crop_size < 32:
@@ -119,29 +134,45 @@ class TrainingConfig:
             )
         if not 1 <= self.mask_peak < math.inf:
             raise SDPGANError(f"mask_peak is {self.mask_peak}; it must be a number from 1 up (the paper's is 2).")
-        if not 0 <= self.detail_skip <= 1:
-            raise SDPGANError(f"detail_skip is {self.detail_skip}; it must be a number from 0 (the paper) to 1.")
-        if self.select_by not in SELECTIONS:
-            raise SDPGANError(f"select_by is {self.select_by!r}; it is kernel_distance or null.")
+        if not 0 <= self.keep_detail <= 1:
+            raise SDPGANError(f"keep_detail is {self.keep_detail}; it must be a number from 0 (the paper) to 1.")
+        if self.discriminator not in DISCRIMINATORS:
+            raise SDPGANError(f"discriminator is {self.discriminator!r}; choose one of {', '.join(DISCRIMINATORS)}.")
+        for key in ("photo_scales", "painting_scales"):
+            scales = getattr(self, key)
+            if len(scales) != 2 or not 0 < scales[0] <= scales[1]:
+                raise SDPGANError(f"{key} is {scales}; it must be two numbers above 0, the smaller one first.")
+        for key in ("tone_jitter", "identity_chroma"):
+            if not 0 <= getattr(self, key) <= 1:
+                raise SDPGANError(f"{key} is {getattr(self, key)}; it must be a number from 0 to 1.")
         if self.crop_size > self.image_size:
             raise SDPGANError(f"crop_size {self.crop_size} is larger than image_size {self.image_size}; lower it.")
-        for key in ("learning_rate", "epochs", "initialization_epochs", "max_grad_norm", "num_workers"):
+        for key in (
+            "learning_rate",
+            "discriminator_learning_rate",
+            "epochs",
+            "initialization_epochs",
+            "max_grad_norm",
+            "num_workers",
+            "adversarial_steps",
+        ):
             if not getattr(self, key) >= 0:
                 raise SDPGANError(f"{key} is {getattr(self, key)}; it must not be negative.")
 
     @property
     def references(self) -> bool:
         """Whether the photos' saliency references are needed: for L_sali of S, or as the mask of Eq. 4 without S."""
-        return self.saliency_network or self.saliency_mask
+        return self.train_saliency if self.saliency_network else self.saliency_mask
 
     @property
     def network(self) -> dict[str, typing.Any]:
         """The arguments of `SDPGAN`."""
-        keys = ("base_channels", "residual_blocks", "upsampling", "saliency_network")
+        keys = ("base_channels", "residual_blocks", "upsampling", "saliency_network", "context_blocks",
+                "saliency_size", "normalization", "antialiasing", "noise")  # fmt: skip
         arguments = {key: getattr(self, key) for key in keys}
         return arguments | {
             "feature_concatenation": self.feature_concatenation and self.saliency_network,
-            "detail_skip": self.detail_skip if self.saliency_network else 0.0,
+            "keep_detail": self.keep_detail if self.saliency_network else 0.0,
         }
 
 

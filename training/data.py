@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,12 +15,18 @@ from torch.utils.data import Dataset, Sampler
 
 from sdpgan_hub.errors import SDPGANError
 
-from .prepare import edge_blurred_path, read_rgb, readable_path, saliency_path
+from .config import TrainingConfig
+from .prepare import read_rgb, readable_painting_path, readable_photo_path, saliency_path
 from .sources import Source, Streamed, open_source
 
 FEW_IMAGES = 20
 LARGEST_SHARE_TOO_SMALL = 0.1
 NAMES_IN_A_MESSAGE = 3
+MAX_ENLARGEMENT = 1.5
+"""Paintings are enlarged by no more than this: blurred ones would teach D that a blur is a brushstroke."""
+CANNY_THRESHOLDS = (100, 200)
+DILATION_SIZE = 5
+GAUSSIAN_SIZE = 5
 
 
 def check(
@@ -94,38 +101,51 @@ def _some(paths: list[Path]) -> str:
     return ", ".join(str(path) for path in paths[:NAMES_IN_A_MESSAGE]) + (f" and {more} more" if more > 0 else "")
 
 
+def edge_blurred(image: np.ndarray) -> np.ndarray:
+    """Remove an image's clear edges: Canny, dilation, Gaussian smoothing inside the dilated edges (Sec. III-B).
+
+    image: uint8 H x W x 3, RGB. Returns a new array of the same shape and type, equal to `image` outside the dilated
+    edges. The 5 x 5 sizes are CartoonGAN's (reference 8 of the paper), the Gaussian's sigma is OpenCV's rule, 1.1 px.
+    Canny takes the image as it is: in a smoothed one it finds outlines only, and the brushwork stays sharp in what D
+    learns to reject.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise SDPGANError(f"edge_blurred takes a uint8 H x W x 3 image, not {image.dtype} {image.shape}.")
+    edges = cv2.Canny(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), *CANNY_THRESHOLDS)
+    near_edges = cv2.dilate(edges, np.ones((DILATION_SIZE, DILATION_SIZE), np.uint8)) > 0
+    smooth = cv2.GaussianBlur(image, (GAUSSIAN_SIZE, GAUSSIAN_SIZE), 0)
+    return np.where(near_edges[..., None], smooth, image)
+
+
 class UnpairedImages(Dataset):
     """Sample n of a training: a photo x, its saliency reference z, a painting y and its edge-blurred copy c.
 
     Every sample is a function of its number and the seed alone, so a resumed run, any number of workers and any number
     of processes see the same data in the same order. Sample n shows photo n mod N of the permutation of epoch n div N,
-    and a painting drawn at random. Images are scaled so that the shorter side is `image_size`, cropped at random to
-    `crop_size` and mirrored half of the time; y and c share their crop. photos, paintings: sources as in
+    and a painting drawn at random. Images are scaled, cropped at random to `crop_size` and mirrored half of the time; c
+    is made of the crop y, so its edges are as wide as D sees them. photos, paintings: sources as in
     training/sources.py, prepared in `cache` by training/prepare.py; what has no result there is left out.
-    references: False for a training without S and mask; there is no z then, and nothing else changes.
+
+    Args:
+        config: gives image_size, photo_scales, painting_scales, crop_size, saliency_size, tone_jitter, seed and
+            whether there are references.
 
     Gives float32 tensors: photo, painting, edge_blurred 3 x crop x crop in [-1, 1]; reference 1 x crop x crop in
-    [0, 1].
+    [0, 1] where the config needs it. With saliency_size s, also photo_whole and painting_whole 3 x s x s, what S sees;
+    photo_box and painting_box, where the crops lie in them (`filters.crop_and_resize`); and the reference is the whole
+    photo's, 1 x s x s.
     """
 
     def __init__(
-        self,
-        photos: str | Path | Source,
-        paintings: str | Path | Source,
-        cache: str | Path,
-        image_size: int = 256,
-        crop_size: int = 256,
-        seed: int = 0,
-        references: bool = True,
+        self, photos: str | Path | Source, paintings: str | Path | Source, cache: str | Path, config: TrainingConfig
     ):
         self.photos_source, self.paintings_source, self.cache = open_source(photos), open_source(paintings), Path(cache)
-        if crop_size > image_size:
-            raise SDPGANError(f"crop_size {crop_size} is larger than image_size {image_size}; lower it.")
-        self.image_size, self.crop_size, self.seed, self.references = image_size, crop_size, seed, references
-        prepared = saliency_path if references else readable_path
-        files = self.photos_source.files(self.cache)
-        self.photos = [path for path in files if prepared(self.cache, self.photos_source, path).exists()]
-        self.paintings = [path for path in self.paintings_source.files(self.cache) if self._blurred_path(path).exists()]
+        self.config = config
+        prepared = saliency_path if config.references else readable_photo_path
+        self.photos, self.paintings = (
+            [path for path in source.files(self.cache) if result(self.cache, source, path).exists()]
+            for source, result in ((self.photos_source, prepared), (self.paintings_source, readable_painting_path))
+        )
         for found, source in ((self.photos, photos), (self.paintings, paintings)):
             if not found:
                 raise SDPGANError(f"{source} holds no image that training/prepare.py has prepared in {cache}.")
@@ -136,50 +156,83 @@ class UnpairedImages(Dataset):
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
         epoch, position = divmod(number, len(self.photos))
-        random = np.random.default_rng((self.seed, number))
+        random = np.random.default_rng((self.config.seed, number))
         path = self.photos[self._order(epoch)[position]]
         painting_path = self.paintings[random.integers(len(self.paintings))]
-
-        photo, *reference = self._crop(random, read_rgb(path), *self._reference(path))
-        painting = read_rgb(painting_path)
-        edge_blurred = _read_cached(self._blurred_path(painting_path), cv2.IMREAD_COLOR)
-        painting, edge_blurred = self._crop(random, painting, edge_blurred)
-        sample = {"photo": _signed(photo), "painting": _signed(painting), "edge_blurred": _signed(edge_blurred)}
-        if reference:
-            sample["reference"] = torch.from_numpy(reference[0]).float().div(255)[None]
+        sample = self._sample("photo", read_rgb(path), self.config.photo_scales, random, self._reference(path))
+        sample |= self._sample("painting", read_rgb(painting_path), self.config.painting_scales, random)
+        sample["edge_blurred"] = _signed(edge_blurred(sample.pop("painting_pixels")))
+        del sample["photo_pixels"]
         return sample
 
-    def _reference(self, photo: Path) -> list[np.ndarray]:
-        """The photo's saliency reference, uint8 H x W, where there are any."""
-        if not self.references:
-            return []
-        return [_read_cached(saliency_path(self.cache, self.photos_source, photo), cv2.IMREAD_GRAYSCALE)]
+    def _sample(
+        self,
+        name: str,
+        image: np.ndarray,
+        scales: tuple[float, ...],
+        random: np.random.Generator,
+        reference: np.ndarray | None = None,
+    ) -> dict[str, Tensor | np.ndarray]:
+        config, side = self.config, self.config.crop_size
+        if random.random() < 0.5:
+            image = image[:, ::-1]
+            reference = None if reference is None else reference[:, ::-1]
+        if random.random() < config.tone_jitter:
+            image = _other_tone(image, random)
+        limit = MAX_ENLARGEMENT if name == "painting" else math.inf
+        height, width, top, left = self._place(image.shape, scales, limit, random)
+        crop = _scaled(image, height, width)[top : top + side, left : left + side]
+        sample = {name: _signed(crop), f"{name}_pixels": crop}
+        if size := config.saliency_size:
+            whole = cv2.resize(np.ascontiguousarray(image), (size, size), interpolation=cv2.INTER_AREA)
+            sample[f"{name}_whole"] = _signed(whole)
+            box = (top / height, left / width, side / height, side / width)
+            sample[f"{name}_box"] = torch.tensor(box, dtype=torch.float32)
+        if reference is not None:
+            if size:
+                reference = cv2.resize(np.ascontiguousarray(reference), (size, size), interpolation=cv2.INTER_AREA)
+            else:
+                reference = _scaled(reference, height, width)[top : top + side, left : left + side]
+            sample["reference"] = torch.from_numpy(np.ascontiguousarray(reference)).float().div(255)[None]
+        return sample
 
-    def _blurred_path(self, painting: Path) -> Path:
-        return edge_blurred_path(self.cache, self.paintings_source, painting)
+    def _place(
+        self, shape: tuple[int, ...], scales: tuple[float, ...], limit: float, random: np.random.Generator
+    ) -> tuple[int, int, int, int]:
+        """Height and width to scale an image of this shape to, at most `limit` times, and top and left of the crop."""
+        config, shorter = self.config, min(shape[:2])
+        wanted = config.image_size * random.uniform(*scales)
+        scale = max(config.crop_size, min(wanted, limit * shorter)) / shorter
+        height, width = (max(config.crop_size, round(scale * length)) for length in shape[:2])
+        top = int(random.integers(height - config.crop_size + 1))
+        left = int(random.integers(width - config.crop_size + 1))
+        return height, width, top, left
+
+    def _reference(self, photo: Path) -> np.ndarray | None:
+        """The photo's saliency reference, uint8 H x W, where there are any."""
+        if not self.config.references:
+            return None
+        return _read_cached(saliency_path(self.cache, self.photos_source, photo), cv2.IMREAD_GRAYSCALE)
 
     def _order(self, epoch: int) -> np.ndarray:
         if getattr(self, "_ordered_epoch", None) != epoch:
             self._ordered_epoch = epoch
-            self._permutation = np.random.default_rng((self.seed, 2**32, epoch)).permutation(len(self.photos))
+            self._permutation = np.random.default_rng((self.config.seed, 2**32, epoch)).permutation(len(self.photos))
         return self._permutation
 
-    def _crop(self, random: np.random.Generator, *images: np.ndarray) -> list[np.ndarray]:
-        """The same scaling, random crop and random mirroring of images of equal size."""
-        height, width = images[0].shape[:2]
-        scale = self.image_size / min(height, width)
-        height, width = max(self.image_size, round(height * scale)), max(self.image_size, round(width * scale))
-        top = random.integers(height - self.crop_size + 1)
-        left = random.integers(width - self.crop_size + 1)
-        mirror = random.random() < 0.5
-        crops = []
-        for image in images:
-            if image.shape[:2] != (height, width):
-                method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-                image = cv2.resize(image, (width, height), interpolation=method)
-            image = image[top : top + self.crop_size, left : left + self.crop_size]
-            crops.append(np.ascontiguousarray(image[:, ::-1] if mirror else image))
-        return crops
+
+def _scaled(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    if image.shape[:2] == (height, width):
+        return image
+    method = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_CUBIC
+    return cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=method)
+
+
+def _other_tone(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Darkened by an exposure of 0.1 to 1, or, one time in three, lightened towards white by 1 to 0.3."""
+    if random.random() < 1 / 3:
+        return 255 - (random.uniform(0.3, 1) * (255 - image.astype(np.float32))).round().astype(np.uint8)
+    return (10 ** random.uniform(-1, 0) * image).round().astype(np.uint8)
 
 
 class SampleNumbers(Sampler[int]):
@@ -204,4 +257,4 @@ def _read_cached(path: Path, flags: int) -> np.ndarray:
 
 def _signed(image: np.ndarray) -> Tensor:
     """uint8 H x W x 3 to float32 3 x H x W in [-1, 1]."""
-    return torch.from_numpy(image).permute(2, 0, 1).float().div(127.5).sub(1)
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float().div(127.5).sub(1)

@@ -18,7 +18,9 @@ from sdpgan_hub.errors import SDPGANError
 from .config import TrainingConfig
 
 FACTS_FILE = "training.json"
-BEYOND_THE_PAPER = ("w_detail", "w_colour_grain", "w_flat_grain", "w_grid", "w_texture")
+DISCRIMINATOR_FILE = "discriminator.safetensors"
+"""D's weights beside a training's result."""
+BEYOND_THE_PAPER = ("w_identity",)
 
 
 def hardware(device: torch.device) -> str:
@@ -60,15 +62,19 @@ def card_keywords(facts: dict[str, Any]) -> dict[str, Any]:
         "photos, paintings": f"{facts['photos']}, {facts['paintings']}",
         "first weights": _first_weights(facts.get("initial_style")),
         "saliency reference (Eq. 7)": facts["saliency_reference"],
-        "steps": f"{initialization} of initialisation (L_con, L_sali), {facts['steps'] - initialization} adversarial",
+        "steps": f"{initialization} of initialisation ({_first_terms(config)}), {facts['steps'] - initialization} "
+        "adversarial",
         "batch": f"{config['batch_size'] * config['gradient_accumulation_steps'] * facts['processes']} crops of "
-        f"{config['crop_size']} px, from images of {config['image_size']} px",
+        f"{config['crop_size']} px, from photos with a shorter side of {_sides(config, 'photo_scales')} px and "
+        f"paintings of {_sides(config, 'painting_scales')} px",
         "width": f"{config['base_channels']} channels, {config['residual_blocks']} residual blocks, "
         f"{config['upsampling']} up-sampling",
         "weights of Eq. 1": _weights(config),
         "left out": ", ".join(left_out) or "nothing",
-        "learning rate": f"{config['learning_rate']}, x {config['lr_gamma']} at {config['lr_milestones']} of the "
-        "adversarial steps planned",
+        "D": f"{config['discriminator']}, {config['adversarial_loss']}; right on {_accuracy(facts['numbers'])}",
+        "S": "trained with G" if config["train_saliency"] else "as it came with the first weights",
+        "learning rate": f"{config['learning_rate']}, of D {config['discriminator_learning_rate']}, x "
+        f"{config['lr_gamma']} at {config['lr_milestones']} of the adversarial steps planned",
         "moving average": f"decay {config['ema_decay']}" if config["use_ema"] else "none",
         "VGG-19": facts["vgg_weights"],
         "hardware": f"{facts['hardware']}, {facts['processes']} process(es), precision {facts['mixed_precision']}",
@@ -76,12 +82,10 @@ def card_keywords(facts: dict[str, Any]) -> dict[str, Any]:
         "seed": config["seed"],
     }
     table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
-    figures = facts.get("validation")
     command = shlex.join(facts["command"])
     history = f"{facts['history']}\n\n" if facts.get("history") else ""
     keywords = {
         "training": f"{history}```sh\n{command}\n```\n\n{table}\n\nEvery setting is in `{FACTS_FILE}`.",
-        "evaluation": _evaluation(figures, config["select_by"]) if figures else "",
         "title": config["title"],
         "training_data": config["training_data"],
     }
@@ -91,7 +95,7 @@ def card_keywords(facts: dict[str, Any]) -> dict[str, Any]:
 def _first_weights(style: str | None) -> str:
     if style is None:
         return "random"
-    return f"G and S of the style {style}, a new D"
+    return f"G, S and, where it was kept, D of the style {style}"
 
 
 def _weights(config: dict[str, Any]) -> str:
@@ -101,14 +105,25 @@ def _weights(config: dict[str, Any]) -> str:
         w_con += f", the mask of Eq. 4 up to {config['mask_peak']} (the paper: {TrainingConfig.mask_peak})"
     if not config["saliency_network"]:
         return w_con + beyond
-    return f"{w_con}, w_con_s {config['w_con_s']}, w_sali {config['w_sali']}{beyond}"
+    w_sali = f", w_sali {config['w_sali']}" if config["train_saliency"] else ""
+    return f"{w_con}, w_con_s {config['w_con_s']}{w_sali}{beyond}"
 
 
-def _evaluation(figures: dict[str, float], selected_by: str) -> str:
-    chosen = f" These weights are those with the lowest {selected_by} of the run." if selected_by else ""
-    return (
-        f"On {figures['photos']} photos that it was not trained on: kernel distance of the results to other paintings "
-        f"of the style {figures['kernel_distance']:.4g}, content distance to the photos {figures['content']:.4g} "
-        "(VGG-19 conv4_4; `training/selection.py` defines both; they compare runs with the same images, not papers)."
-        f"{chosen}"
-    )
+def _first_terms(config: dict[str, Any]) -> str:
+    """The terms of the initialisation phase."""
+    terms = {"L_con": True, "L_sali": config["saliency_network"] and config["train_saliency"],
+             "identity": config["w_identity"]}  # fmt: skip
+    return ", ".join(term for term, there in terms.items() if there)
+
+
+def _sides(config: dict[str, Any], scales: str) -> str:
+    sides = sorted({round(config["image_size"] * scale) for scale in config[scales]})
+    return " to ".join(map(str, sides))
+
+
+def _accuracy(numbers: dict[str, float]) -> str:
+    """D's accuracy at the end of the run, each kind of image a figure."""
+    names = {"painting": "paintings", "edge_blurred": "edge-blurred paintings", "generated": "results"}
+    found = {name: numbers.get(f"discriminator_accuracy/{kind}") for kind, name in names.items()}
+    shares = [f"{share:.0%} of {name}" for name, share in found.items() if share is not None]
+    return ", ".join(shares) or "nothing yet: it was not trained"

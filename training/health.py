@@ -10,7 +10,9 @@ WINDOW = 100
 SHARE = 0.9
 """A collapse is this share of the last `WINDOW` steps: healthy runs have bad steps, collapsed ones good steps."""
 LEAST_DISCRIMINATOR_LOSS = 0.02
-"""The sum of D's terms in a run that goes well is 1.5 to 2.1 with "bce" (3 log 2 = 2.08 is guessing)."""
+"""D wins every time: it tells G nothing any more."""
+CHANCE_MARGIN = 0.1
+"""A D whose loss stays within this of a constant D's has not learnt to tell anything (nats with "bce")."""
 LEAST_CONTRAST = 0.02
 """Standard deviation in units of [-1, 1], 2.5 grey levels of 255: over the pixels of a result, and over the results of
 a batch at one pixel. Photos have 0.3 to 0.6."""
@@ -22,12 +24,13 @@ class Health:
     loss/gan, loss/con, loss/con_s, loss/sali     the terms of G and S (Eq. 1), unweighted
     loss/discriminator                            what D minimises (Eq. 3)
     gradient_norm/*                               of G and S, and of D
+    constant_loss                                 `objective.constant_discriminator_loss` of this training
     output/contrast, output/variety               standard deviations of G(x) over pixels, over the batch (where it is
                                                   of one photo, over that result and the one before)
     """
 
-    def __init__(self, window: int = WINDOW):
-        self.window = window
+    def __init__(self, window: int = WINDOW, constant_loss: float = math.inf):
+        self.window, self.constant_loss = window, constant_loss
         self.recent: dict[str, deque[float]] = {}
 
     def observe(self, numbers: Mapping[str, float], weights: Mapping[str, float]) -> tuple[str | None, str | None]:
@@ -60,6 +63,19 @@ class Health:
                     f"{sum(terms.values()):.3g})"
                 )
         return None
+
+    def at_chance(self) -> str | None:
+        """Why D tells paintings from results no better than a constant would, as a clause; None where it does."""
+        values = self.recent.get("loss/discriminator", ())
+        if len(values) < self.window or max(values) < self.constant_loss - CHANCE_MARGIN:
+            return None
+        near = sum(value > self.constant_loss - CHANCE_MARGIN for value in values)
+        if near < SHARE * self.window:
+            return None
+        return (
+            f"D's loss stayed within {CHANCE_MARGIN} of {self.constant_loss:.3f}, that of a D with one answer for "
+            f"everything, in {self._span}: it does not tell paintings from results, and G learns no style from it"
+        )
 
     @property
     def _span(self) -> str:

@@ -2,7 +2,9 @@
 
     L(G, D, S) = L_GAN(G, D) + w_con L_con(G, D, S) + w_con_s L_con_s(G, D, S) + w_sali L_sali(S)             (Eq. 1)
 
-is minimised over G and S and maximised over D (Eq. 2). Expectations are means over the batch, channels and pixels.
+and, beyond Eq. 1, w_identity times the identity loss, is minimised over G and S and maximised over D (Eq. 2).
+Expectations are means over the batch, channels and pixels.
+
 Eq. 2 trains G and S at once, so the losses of G also shape S's encoder through the concatenated features; two paths are
 cut, because through them S could lower a loss by ceasing to detect: the mask of Eq. 4 is detached, and Eq. 6 updates G
 alone (the caller evaluates S(G(x)) with frozen parameters).
@@ -16,29 +18,47 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sdpgan_hub.networks import luma
+from sdpgan_hub.filters import luma
 
 from .config import ADVERSARIAL_LOSSES
-
-FLAT = 8 / 255
-"""The standard deviation of the luma in [-1, 1] from which on a photo is not flat: 4 grey levels."""
-GRID_WINDOW = 32
-"""Side of the windows in which `grid_loss` looks for a pattern, in pixels."""
 
 
 def discriminator_loss(painting: Tensor, edge_blurred: Tensor | None, generated: Tensor, kind: str = "bce") -> Tensor:
     """-L_GAN(G, D) of Eq. 3, what D minimises: -log D(y) - log(1 - D(c)) - log(1 - D(G(x))).
 
     Takes the logits of D, any shape each; `edge_blurred` is None where the edge-blurred set is left out. "bce" is
-    Eq. 3 with D = sigmoid(logit); "least_squares" replaces each logarithm by the squared distance to 1 or 0.
+    Eq. 3 with D = sigmoid(logit); "least_squares" replaces each logarithm by the squared distance to 1 or 0; "hinge"
+    asks for logits of at least 1 for paintings and at most -1 for the others (Lim and Ye, 2017), and takes the mean
+    over the two kinds of others: with their sum, a D that says -1 to everything has a minimum and no way out of it.
     """
-    loss = _towards(painting, 1.0, kind) + _towards(generated, 0.0, kind)
-    return loss if edge_blurred is None else loss + _towards(edge_blurred, 0.0, kind)
+    fakes = [_fake(logits, kind) for logits in (generated, edge_blurred) if logits is not None]
+    return _real(painting, kind) + sum(fakes) / (len(fakes) if kind == "hinge" else 1)
+
+
+def constant_discriminator_loss(fakes: int, kind: str = "bce") -> float:
+    """The least `discriminator_loss` of a D that gives one logit for everything: what a D scores that never learnt.
+
+    fakes: how many sets D has to reject, 1 or 2 (with the edge-blurred one).
+    """
+    if kind == "bce":
+        return math.log(1 + fakes) + fakes * math.log((1 + fakes) / fakes)
+    return {"least_squares": fakes / (1 + fakes), "hinge": 2.0}[kind]
 
 
 def generator_loss(generated: Tensor, kind: str = "bce") -> Tensor:
-    """G's part of Eq. 3 in its non-saturating form, -log D(G(x)) (Goodfellow et al., 2014, Sec. 3), from D's logits."""
-    return _towards(generated, 1.0, kind)
+    """G's part of Eq. 3 in its non-saturating form, -log D(G(x)) (Goodfellow et al., 2014, Sec. 3), from D's logits.
+
+    With "hinge" it is the mean of -D(G(x)).
+    """
+    return -generated.mean() if kind == "hinge" else _real(generated, kind)
+
+
+def _real(logits: Tensor, kind: str) -> Tensor:
+    return F.relu(1 - logits).mean() if kind == "hinge" else _towards(logits, 1.0, kind)
+
+
+def _fake(logits: Tensor, kind: str) -> Tensor:
+    return F.relu(1 + logits).mean() if kind == "hinge" else _towards(logits, 0.0, kind)
 
 
 def _towards(logits: Tensor, label: float, kind: str) -> Tensor:
@@ -52,7 +72,7 @@ def _towards(logits: Tensor, label: float, kind: str) -> Tensor:
 
 def accuracy(logits: Tensor, painting: bool, kind: str = "bce") -> Tensor:
     """The share of patches that D takes for what they are: a painting where `painting`, else none; from its logits."""
-    taken_for_painting = logits > {"bce": 0.0, "least_squares": 0.5}[kind]
+    taken_for_painting = logits > {"bce": 0.0, "hinge": 0.0, "least_squares": 0.5}[kind]
     return (taken_for_painting == painting).float().mean()
 
 
@@ -92,71 +112,14 @@ def saliency_loss(saliency: Tensor, reference: Tensor) -> Tensor:
     return F.l1_loss(saliency.float(), reference * 2 - 1)
 
 
-def texture_loss(stylized: list[Tensor], paintings: list[Tensor]) -> Tensor:
-    """How far the textures of G(x) are from the paintings', beyond the paper: a style loss (Gatys et al., CVPR 2016).
-
-    Takes the Gram matrices of `PerceptualFeatures.with_textures`: those of a batch, N x C x C, and their means over the
-    paintings, C x C. || A - B ||_F^2 / || B ||_F^2 with A the mean over the batch, and the mean over the layers: the
-    paintings' mean is asked of the batch and not of every image in it, so that a sky may be calmer than a tree.
-    """
-    terms = [((a.mean(0) - b) ** 2).sum() / (b**2).sum() for a, b in zip(stylized, paintings, strict=True)]
-    return torch.stack(terms).mean()
+def identity_loss(repainted: Tensor, painting: Tensor) -> Tensor:
+    """|| G(y) - y ||_1: a painting stays as it is, which keeps G's colours (CycleGAN, Sec. 5.2); N x 3 x H x W."""
+    return F.l1_loss(repainted.float(), painting.float())
 
 
-def colour_grain_loss(stylized: Tensor, photo: Tensor) -> Tensor:
-    """How far the fine colour differences of G(x) are from those of x, beyond the paper: its strokes may have any
-    colour, its single pixels not.
-
-    N x 3 x H x W in [-1, 1]. The mean absolute difference of what is left of Cb and Cr (ITU-R BT.601) without their
-    means over 5 x 5 px. Neither photos nor paintings have such grain, and the Gram matrices of `texture_loss` breed it.
-    """
-    return F.l1_loss(_fine_colour(stylized.float()), _fine_colour(photo.float()))
-
-
-def _fine_colour(image: Tensor) -> Tensor:
-    red, _, blue = image.split(1, dim=1)
-    grey = luma(image)
-    return _fine(torch.cat([(blue - grey) / 1.772, (red - grey) / 1.402], dim=1))
-
-
-def flat_grain_loss(stylized: Tensor, photo: Tensor) -> Tensor:
-    """How far the fine structure of G(x) is from that of x where x is flat, beyond the paper.
-
-    N x 3 x H x W in [-1, 1]. The mean absolute difference of what is left of the luma (BT.601) without its means over
-    5 x 5 px, each pixel weighted by 1 - d / `FLAT`, at least 0, with d the standard deviation of the luma of x over the
-    same 5 x 5 px. G has no noise to draw from: out of a plain sky it can make no strokes, only a weave.
-    """
-    there = luma(photo.float())
-    mean = _mean(there)
-    deviation = (_mean(there * there) - mean * mean).clamp_min(0).sqrt()
-    difference = (_fine(luma(stylized.float())) - (there - mean)).abs()
-    return ((1 - deviation / FLAT).clamp_min(0) * difference).mean()
-
-
-def grid_loss(stylized: Tensor, photo: Tensor) -> Tensor:
-    """How far patterns of 2 and 4 px that are locked to the pixel grid are from those of x, beyond the paper.
-
-    N x 3 x H x W in [-1, 1]; H and W are at least `GRID_WINDOW`. A filter takes out what does not change within 4 px;
-    the mean of the rest over the pixels of a window that share their row and their column modulo 4, one for each of the
-    16, is 0 for strokes, which lie anywhere, and not for the grids that up-sampling by 2 and 2 leaves. The mean
-    absolute difference of these means over the windows of 32 x 32 px.
-    """
-    return F.l1_loss(_grid(stylized.float()), _grid(photo.float()))
-
-
-def _grid(image: Tensor) -> Tensor:
-    taps = torch.tensor([1.0, 2.0, 2.0, 2.0, 1.0], device=image.device) / 8
-    kernel = (taps[:, None] * taps).expand(image.shape[1], 1, 5, 5)
-    local = F.conv2d(F.pad(image, (2, 2, 2, 2), mode="reflect"), kernel, groups=image.shape[1])
-    return F.avg_pool2d(F.pixel_unshuffle(image - local, 4), GRID_WINDOW // 4)
-
-
-def _mean(image: Tensor) -> Tensor:
-    return F.avg_pool2d(image, 5, stride=1, padding=2, count_include_pad=False)
-
-
-def _fine(image: Tensor) -> Tensor:
-    return image - _mean(image)
+def with_chroma(image: Tensor, share: float) -> Tensor:
+    """N x 3 x H x W in [-1, 1] with `share` of its colour differences from its luma."""
+    return image if share == 1 else luma(image) + share * (image - luma(image))
 
 
 def content_weight(w_con: float, epoch: int, decay: float = 0.96, decay_epochs: int = 10) -> float:

@@ -1,8 +1,7 @@
-"""VGG-19 through timm: conv4_4, in which Eq. 5 compares a painting with its photo, and shallower textures."""
+"""VGG-19 through timm: conv4_4, in which Eq. 5 compares a painting with its photo, and shallower layers."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 
 import timm
@@ -16,15 +15,14 @@ from sdpgan_hub.errors import SDPGANError
 TIMM_MODEL = "vgg19.tv_in1k"
 CONV4_4 = 25
 """Its index in timm's `features`; its ReLU is the next one."""
-TEXTURE_LAYERS = (3, 8, 13, 20)
-"""relu1_2, relu2_2, relu3_2 and relu4_1."""
-DETAIL_LAYER = 8
-"""relu2_2, at half the resolution: fine enough for eyes and petals, blind to single pixels."""
+HEAD_LAYERS = (3, 8, 17, CONV4_4)
+"""relu1_2, relu2_2, relu3_4 and conv4_4: what the projected discriminator judges."""
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
-    """Of networks and images in training: channels_last, but not on a CPU, where it was slower (without AVX-512)."""
-    return torch.contiguous_format if device.type == "cpu" else torch.channels_last
+    """Of networks and images in training: channels_last, but on a CPU without AVX-512, where it was slower."""
+    slower = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
+    return torch.contiguous_format if slower else torch.channels_last
 
 
 class PerceptualFeatures(nn.Module):
@@ -66,23 +64,17 @@ class PerceptualFeatures(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         return self.layers(self._normalized(image))
 
-    def with_shallower(self, image: Tensor, kept: Collection[int]) -> tuple[Tensor, dict[int, Tensor]]:
-        """What `forward` gives, and the features of the layers `kept`, N x C x h x w each."""
-        features, shallower = self._normalized(image), {}
+    def pyramid(self, image: Tensor) -> list[Tensor]:
+        """The features of `HEAD_LAYERS`, N x C x h x w each; the last is what `forward` gives."""
+        features, kept = self._normalized(image), []
         for number, layer in enumerate(self.layers):
             features = layer(features)
-            if number in kept:
-                shallower[number] = features
-        return features, shallower
+            if number in HEAD_LAYERS:
+                kept.append(features)
+        return kept
 
     def _normalized(self, image: Tensor) -> Tensor:
         return ((image + 1) / 2 - self.mean) / self.std
-
-
-def textures(shallower: dict[int, Tensor]) -> list[Tensor]:
-    """The Gram matrices of the features of `TEXTURE_LAYERS`: mean products, N x C x C each."""
-    flat = [shallower[number].flatten(2).float() for number in TEXTURE_LAYERS]
-    return [one @ one.transpose(1, 2) / one.shape[2] for one in flat]
 
 
 def _read(path: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:

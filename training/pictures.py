@@ -10,7 +10,8 @@ import PIL.Image
 
 from sdpgan_hub.errors import SDPGANError
 
-from .prepare import read_rgb
+from .prepare import read_mask
+from .sources import read_rgb
 
 
 def read(path: Path) -> np.ndarray:
@@ -21,6 +22,16 @@ def read(path: Path) -> np.ndarray:
         raise SDPGANError(f"{path}: {error}") from error
     except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
         raise SDPGANError(f"{path} cannot be read as an image ({error}); repair or remove it.") from error
+
+
+def read_region(mask: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """A mask file as bool of the height and width of `shape`, True where it is salient; SDPGANError naming it."""
+    try:
+        return read_mask(mask, *shape[:2]) > 0
+    except SDPGANError as error:
+        raise SDPGANError(f"{mask}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise SDPGANError(f"{mask} cannot be read as a mask ({error}).") from error
 
 
 def read_scaled(path: Path, shorter_side: int) -> np.ndarray:

@@ -1,19 +1,21 @@
-"""Once, before training: saliency references of the photos (Eq. 7) and edge-blurred paintings (Sec. III-B), cached.
+"""Once, before training: saliency references of the photos (Eq. 7), cached, and every image read to its end.
 
     python training/prepare.py --photos SOURCE --paintings SOURCE --cache DIR [--masks DIR] [--max_images N]
         [--no_references]
     python training/prepare.py frames FILM... --output DIR
+    python training/prepare.py --pack DIR --photos SOURCE --paintings SOURCE --vgg_weights FILE [--config FILE ...]
 
     CACHE/saliency/<photo's path in its folder>.png           8-bit grey, the photo's height x width, 255 = salient
-    CACHE/edge_blurred/<painting's path in its folder>.png    RGB, the painting's height x width
-    CACHE/readable/<photo's path in its folder>.png           1 x 1: the photo can be read (with --no_references)
-    CACHE/{saliency,edge_blurred,readable}/manifest.json      what each was made with; masks or references per photo
+    CACHE/readable/paintings/<path in its folder>.png         1 x 1: this painting can be read
+    CACHE/readable/photos/<path in its folder>.png            the same of photos, with --no_references
+    CACHE/.../manifest.json                                   what each was made with; masks or references per photo
     CACHE/images/<source>/                                    images of sources that are streamed
 
 A SOURCE is a folder, a text file of paths, a data set of the Hub (org/name:split/column) or WebDataset shards
 (shards-{000..003}.tar); training/sources.py says more. The last two are streamed once into CACHE/images, at most
 --max_images of each, because every sample of a training has to be addressable by its number; training reads them there.
-The second form turns films into a folder of paintings (training/frames.py).
+The second form turns films into a folder of paintings (training/frames.py), the third packs a training for a machine
+that has a GPU and little else (training/pack.py).
 
 Every result carries, as PNG text, the recipe it was made with and the size of its source file. It is made again when
 either differs from what would be made now or when its source is newer; everything else is left as it is. Files
@@ -23,10 +25,7 @@ appear under their name only when whole, so a run may be stopped at any time and
 from __future__ import annotations
 
 import argparse
-import ast
 import contextlib
-import hashlib
-import importlib.util
 import json
 import os
 import signal
@@ -52,38 +51,13 @@ if not __package__:  # run as a file: the repository's root is not on the path
 from sdpgan_hub.errors import SDPGANError
 from training.sources import Folder, Source, Streamed, fetch, image_files, open_source, read_rgb, replace_file
 
-CANNY_THRESHOLDS = (100, 200)
-DILATION_SIZE = 5
-GAUSSIAN_SIZE = 5
-EDGE_BLUR_RECIPE = {
-    "method": "Canny, dilation, Gaussian inside the dilated edges",
-    "version": 1,
-    "canny_thresholds": list(CANNY_THRESHOLDS),
-    "dilation": DILATION_SIZE,
-    "gaussian": GAUSSIAN_SIZE,
-}
+REFERENCE_RECIPE = {"method": "saliency reference", "version": 1}
+"""The version goes up when what sdpgan_hub.saliency gives for a photo changes."""
 MASK_RECIPE = {"method": "human mask", "version": 1}
 READABLE_RECIPE = {"method": "read", "version": 1}
 RECIPE_KEY = "sdpgan_hub"
 LEFTOVER_SECONDS = 3600
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-
-
-def edge_blurred(image: np.ndarray) -> np.ndarray:
-    """Remove an image's clear edges: Canny, dilation, Gaussian smoothing inside the dilated edges (Sec. III-B).
-
-    image: uint8 H x W x 3, RGB. Returns a new array of the same shape and type, equal to `image` outside the dilated
-    edges. The 5 x 5 sizes are CartoonGAN's (reference 8 of the paper), the Gaussian's sigma is OpenCV's rule, 1.1 px.
-    Canny takes the image as it is: 77 % of a 256-px Van Gogh is then near an edge, 61 % of a Monet, 45 % of a print. In
-    a smoothed image it finds outlines only, and the brushwork stays sharp in what D learns to reject
-    (training/NOTES.md).
-    """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise SDPGANError(f"edge_blurred takes a uint8 H x W x 3 image, not {image.dtype} {image.shape}.")
-    edges = cv2.Canny(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), *CANNY_THRESHOLDS)
-    near_edges = cv2.dilate(edges, np.ones((DILATION_SIZE, DILATION_SIZE), np.uint8)) > 0
-    smooth = cv2.GaussianBlur(image, (GAUSSIAN_SIZE, GAUSSIAN_SIZE), 0)
-    return np.where(near_edges[..., None], smooth, image)
 
 
 def read_mask(path: str | Path, height: int, width: int) -> np.ndarray:
@@ -105,14 +79,14 @@ def saliency_path(cache: str | Path, photos: str | Path | Source, photo: str | P
     return _result_path(Path(cache), "saliency", photos, Path(photo))
 
 
-def readable_path(cache: str | Path, photos: str | Path | Source, photo: str | Path) -> Path:
-    """Where it is noted that `photo`, an image of the source `photos`, was read without making a reference of it."""
-    return _result_path(Path(cache), "readable", photos, Path(photo))
+def readable_photo_path(cache: str | Path, photos: str | Path | Source, photo: str | Path) -> Path:
+    """Where it is noted that `photo`, an image of the source `photos`, was read to its end."""
+    return _result_path(Path(cache), "readable/photos", photos, Path(photo))
 
 
-def edge_blurred_path(cache: str | Path, paintings: str | Path | Source, painting: str | Path) -> Path:
-    """Where the edge-blurred copy of `painting`, an image of the source `paintings`, lies in `cache`."""
-    return _result_path(Path(cache), "edge_blurred", paintings, Path(painting))
+def readable_painting_path(cache: str | Path, paintings: str | Path | Source, painting: str | Path) -> Path:
+    """Where it is noted that `painting`, an image of the source `paintings`, was read to its end."""
+    return _result_path(Path(cache), "readable/paintings", paintings, Path(painting))
 
 
 def _result_path(cache: Path, results: str, source: str | Path | Source, image: Path) -> Path:
@@ -198,9 +172,10 @@ def prepare(
     if photo_source is not None and references:
         batches.append(("saliency", "saliency references", _saliency_jobs(photo_source, cache, masks)))
     elif photo_source is not None:
-        batches.append(("readable", "photos read", _reading_jobs(photo_source, cache)))
+        batches.append(("readable/photos", "photos read", _reading_jobs(photo_source, cache, readable_photo_path)))
     if painting_source is not None:
-        batches.append(("edge_blurred", "edge-blurred paintings", _edge_blur_jobs(painting_source, cache)))
+        jobs = _reading_jobs(painting_source, cache, readable_painting_path)
+        batches.append(("readable/paintings", "paintings read", jobs))
     for name, description, jobs in batches:
         _run(jobs, cache / name, description, workers, progress, summary)
     return summary
@@ -212,10 +187,9 @@ def _saliency_jobs(photos: Source, cache: Path, masks: str | Path | None) -> lis
     if masks is not None:
         mask_of = {path.relative_to(masks).with_suffix(""): path for path in reversed(image_files(masks))}
     jobs = []
-    reference = {"method": "saliency reference", "code": _code_digest("sdpgan_hub.saliency")}
     for photo in files:
         mask = mask_of.get(photos.name(photo, cache).with_suffix(""))
-        recipe = reference if mask is None else MASK_RECIPE
+        recipe = REFERENCE_RECIPE if mask is None else MASK_RECIPE
         result = saliency_path(cache, photos, photo)
         jobs.append(Job(photo, result, make_saliency, _label(recipe, photo, mask), mask))
     if masks is not None and not any(job.mask for job in jobs):
@@ -223,17 +197,10 @@ def _saliency_jobs(photos: Source, cache: Path, masks: str | Path | None) -> lis
     return jobs
 
 
-def _reading_jobs(photos: Source, cache: Path) -> list[Job]:
+def _reading_jobs(source: Source, cache: Path, result: Callable[[Path, Source, Path], Path]) -> list[Job]:
     return [
-        Job(path, readable_path(cache, photos, path), try_reading, _label(READABLE_RECIPE, path))
-        for path in photos.files(cache)
-    ]
-
-
-def _edge_blur_jobs(paintings: Source, cache: Path) -> list[Job]:
-    return [
-        Job(path, edge_blurred_path(cache, paintings, path), make_edge_blurred, _label(EDGE_BLUR_RECIPE, path))
-        for path in paintings.files(cache)
+        Job(path, result(cache, source, path), try_reading, _label(READABLE_RECIPE, path))
+        for path in source.files(cache)
     ]
 
 
@@ -253,27 +220,9 @@ def try_reading(photo: Path, mask: None = None) -> np.ndarray:
     return np.full((1, 1), 255, np.uint8)
 
 
-def make_edge_blurred(painting: Path, mask: None = None) -> np.ndarray:
-    """`edge_blurred` of one file, uint8 H x W x 3."""
-    return edge_blurred(read_rgb(painting))
-
-
 def _label(recipe: dict, *sources: Path | None) -> str:
     sizes = [path.stat().st_size for path in sources if path is not None]
     return json.dumps({**recipe, "source_bytes": sizes}, sort_keys=True)
-
-
-def _code_digest(package: str) -> str:
-    """A digest of a package's code, docstrings and comments aside: the version of a method nobody has to remember."""
-    spec = importlib.util.find_spec(package)
-    digest = hashlib.sha256()
-    for path in sorted(Path(spec.submodule_search_locations[0]).rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
-                del node.body[0]
-        digest.update(ast.dump(tree).encode())
-    return digest.hexdigest()[:16]
 
 
 def _run(jobs: list[Job], results: Path, description: str, workers: int, progress: bool, summary: Summary) -> None:
@@ -397,10 +346,15 @@ def main(argv: list[str] | None = None) -> int:
         from training import frames
 
         return frames.main(argv[1:])
+    if any(argument.split("=")[0] == "--pack" for argument in argv):
+        from training import pack
+
+        return pack.pack_command(argv)
     parser = argparse.ArgumentParser(
         prog="prepare.py",
         usage="prepare.py --photos SOURCE --paintings SOURCE --cache DIR [options]\n"
-        "       prepare.py frames FILM... --output DIR [options]",
+        "       prepare.py frames FILM... --output DIR [options]\n"
+        "       prepare.py --pack DIR --photos SOURCE --paintings SOURCE --vgg_weights FILE [options]",
         description=(__doc__ or "").split("\n")[0],
         epilog="SOURCE: a folder; a text file of paths; a data set of the Hub, org/name[:split][/column]; or "
         "WebDataset shards, shards-{000..003}.tar. The last two are streamed once into CACHE/images, where training "

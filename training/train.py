@@ -4,8 +4,8 @@
     accelerate launch training/train.py --config training/configs/vangogh.yaml \\
         --photos DIR --paintings DIR --output DIR
 
-Saliency references, where a term or the mask takes them, and edge-blurred paintings are prepared first
-(training/prepare.py) unless they are cached already.
+Saliency references, where a term or the mask takes them, are prepared first (training/prepare.py) unless they are
+cached already.
 OUTPUT gets config.json, model.safetensors and README.md, which `SDPGAN.from_pretrained` and `sdpgan stylize --style`
 load; checkpoints/, which `--resume_from_checkpoint latest` continues from; samples/ with sheets of photos, results and
 saliency maps; and logs/ for TensorBoard. A step is one update of D and one of G and S. training/README.md has the rest:
@@ -39,44 +39,44 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Collection
 from datetime import timedelta
 
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
-from accelerate.utils import DistributedType, broadcast_object_list, set_seed
+from accelerate.utils import DistributedType, broadcast_object_list, is_tensorboard_available, set_seed
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from sdpgan_hub import SDPGAN, keep_freed_memory
-from sdpgan_hub.checkpoint import write_whole
-from sdpgan_hub.networks import Discriminator
-from training import objective, prepare, publish
+from sdpgan_hub import SDPGAN, styles
+from sdpgan_hub.checkpoint import write_weights, write_whole
+from sdpgan_hub.filters import crop_and_resize, resized
+from sdpgan_hub.memory import keep_freed_memory
+from training import discriminators, objective, pictures, prepare, publish
 from training.checkpoints import Checkpoints, fault
 from training.config import TrainingConfig, given_arguments
 from training.data import SampleNumbers, UnpairedImages
 from training.data import check as check_images
-from training.facts import card_keywords, hardware, write_facts
-from training.health import Health
-from training.perceptual import DETAIL_LAYER, TEXTURE_LAYERS, PerceptualFeatures, memory_format, textures
-from training.selection import Validation
+from training.facts import DISCRIMINATOR_FILE, card_keywords, hardware, write_facts
+from training.health import WINDOW, Health
+from training.logs import JsonLines
+from training.perceptual import HEAD_LAYERS, PerceptualFeatures, memory_format
 from training.sources import fetch
 
 __all__ = ["Progress", "Schedule", "Trainer", "main", "parse_arguments"]
 
 HEALTH_STEPS = 50
 """At least this often the numbers of the steps are looked at; between, they stay on the accelerator."""
-PIXEL_LOSSES = {
-    "colour_grain": objective.colour_grain_loss,
-    "flat_grain": objective.flat_grain_loss,
-    "grid": objective.grid_loss,
-}
-"""Terms of G(x) and x alone, their weights being w_ and the name."""
+CALIBRATION_SAMPLES = 32
+"""So many photos and paintings give the scales of the projected discriminator's heads."""
+LARGEST_WEIGHT = torch.finfo(torch.float16).max
+"""Styles are kept in float16."""
 STOP_STEPS = 10
 """Several processes agree this often on whether to stop early; a single one is asked after every step."""
 
@@ -94,7 +94,8 @@ class Schedule:
 
     @property
     def total_steps(self) -> int:
-        return self.initialization_steps + round(self.config.epochs * self.steps_per_epoch)
+        steps = self.config.adversarial_steps or round(self.config.epochs * self.steps_per_epoch)
+        return self.initialization_steps + steps
 
     def adversarial(self, step: int) -> bool:
         return step >= self.initialization_steps
@@ -110,24 +111,26 @@ class Schedule:
         """Of the terms of Eq. 1 that G and S minimise at this step; a term that is not there is not computed."""
         config = self.config
         weights = {"con": self.w_con(step)}
-        if config.saliency_network:
+        if config.saliency_network and config.train_saliency:
             weights["sali"] = config.w_sali
-        for term in ("detail", *PIXEL_LOSSES):
-            if weight := getattr(config, f"w_{term}"):
-                weights[term] = weight
+        if config.w_identity:
+            weights["identity"] = config.w_identity
         if self.adversarial(step):
             weights["gan"] = 1.0
-            if config.w_texture:
-                weights["texture"] = config.w_texture
             if config.saliency_network and config.w_con_s:
                 weights["con_s"] = config.w_con_s
         return weights
 
     def learning_rate(self, step: int) -> float:
+        """Of G and S; D's falls with it."""
+        return self.config.learning_rate * self.decay(step)
+
+    def decay(self, step: int) -> float:
+        """What the learning rates are multiplied by at this step."""
         adversarial_steps = max(1, self.total_steps - self.initialization_steps)
         done = (step - self.initialization_steps) / adversarial_steps
         passed = sum(done >= milestone for milestone in self.config.lr_milestones)
-        return self.config.learning_rate * self.config.lr_gamma**passed
+        return self.config.lr_gamma**passed
 
 
 @dataclasses.dataclass
@@ -136,16 +139,12 @@ class Progress:
 
     step: int = 0
     seconds: float = 0.0
-    best: float = math.inf
-    """The lowest `select_by` so far, and the step of it."""
-    best_step: int = 0
 
     def state_dict(self) -> dict[str, float]:
         return dataclasses.asdict(self)
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
-        self.best, self.best_step = float(state["best"]), int(state["best_step"])
 
 
 class Interruption:
@@ -175,10 +174,29 @@ def leave_signals_to_the_parent(_: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def frozen(module: nn.Module, *inputs: Tensor):
+def call_with_constant_parameters(module: nn.Module, *inputs: Tensor):
     """`module(*inputs)` whose gradient reaches the inputs and not the parameters."""
     parameters = {name: parameter.detach() for name, parameter in module.named_parameters()}
     return functional_call(module, parameters, inputs)
+
+
+def pasted(crops: Tensor, whole: Tensor, boxes: Tensor) -> Tensor:
+    """Copies of whole photos, N x 3 x s x s, with what was painted of a crop in its place: what S sees for Eq. 6.
+
+    crops: N x 3 x H x W; boxes: N x 4, top, left, height and width of the crops as shares of the photos'.
+    """
+    results, size = [], whole.shape[-1]
+    for crop, copy_, box in zip(crops, whole, boxes.tolist(), strict=True):
+        top, left = (min(size - 1, round(size * start)) for start in box[:2])
+        height, width = (
+            max(1, min(size - start, round(size * side))) for start, side in zip((top, left), box[2:], strict=True)
+        )
+        inside = torch.zeros_like(copy_[:1])
+        inside[:, top : top + height, left : left + width] = 1
+        margins = (left, size - left - width, top, size - top - height)
+        placed = F.pad(resized(crop[None], height, width)[0], margins)
+        results.append(copy_ * (1 - inside) + placed)
+    return torch.stack(results)
 
 
 @torch.no_grad()
@@ -212,36 +230,40 @@ class Trainer:
                 max_images=arguments.max_images,
             )  # fmt: skip
         self.accelerator.wait_for_everyone()
-        self.data = UnpairedImages(
-            arguments.photos, arguments.paintings, cache, config.image_size, config.crop_size, config.seed,
-            config.references,
-        )  # fmt: skip
+        self.data = UnpairedImages(arguments.photos, arguments.paintings, cache, config)
         self.samples_per_step = config.batch_size * config.gradient_accumulation_steps * self.accelerator.num_processes
         self.schedule = Schedule(config, len(self.data) / self.samples_per_step)
         self.progress = Progress()
         self.checkpoints = Checkpoints(self.output / "checkpoints", config.checkpoints_total_limit)
-        self.health = Health()
+        self.health = Health(constant_loss=self.constant_discriminator_loss())
         self.pending: list[tuple[int, dict[str, Tensor]]] = []
         self.rows: list[dict[str, float]] = []
         self.means: dict[str, float] = {}
-        self.figures: dict[str, float] = {}
         self.alone = torch.empty(0)
         """G(x) of the last batch that was a single photo."""
 
         self.memory_format = memory_format(self.accelerator.device)
         self.model = SDPGAN(**config.network).train().to(memory_format=self.memory_format)
-        if arguments.initial_style is not None and not arguments.resume_from_checkpoint:
-            self.start_from(arguments.initial_style)
-        self.discriminator = Discriminator(config.discriminator_channels).to(memory_format=self.memory_format)
+        self.discriminator = discriminators.build(config.discriminator, config.discriminator_channels)
+        self.discriminator.to(memory_format=self.memory_format)
         self.vgg = PerceptualFeatures(arguments.vgg_weights).to(
             self.accelerator.device, memory_format=self.memory_format
         )
+        if not arguments.resume_from_checkpoint:
+            self.first_weights(arguments.initial_style)
+        if self.model.saliency_network is not None:
+            self.model.saliency_network.requires_grad_(config.train_saliency)
         self.ema = copy.deepcopy(self.model).requires_grad_(False) if config.use_ema else None
         self.optimizer = torch.optim.Adam(
-            [{"params": list(self.model.parameters())}, {"params": list(self.discriminator.parameters())}],
+            # Adam treats each parameter on its own, so two groups are two optimisers
+            [
+                {"params": [parameter for parameter in self.model.parameters() if parameter.requires_grad]},
+                {"params": list(self.discriminator.parameters()), "lr": config.discriminator_learning_rate},
+            ],
             config.learning_rate,
             (config.adam_beta1, config.adam_beta2),
         )
+        self.first_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.prepared_model, self.prepared_discriminator, self.optimizer = self.accelerator.prepare(
             self.model, self.discriminator, self.optimizer
         )
@@ -249,43 +271,49 @@ class Trainer:
         if self.ema is not None:
             self.ema.to(self.accelerator.device)
             self.accelerator.register_for_checkpointing(self.ema)
-        self.validation = None
-        if arguments.val_photos is not None and self.accelerator.is_main_process:
-            self.validation = Validation(
-                arguments.val_photos, arguments.val_paintings, self.vgg, config.image_size, config.crop_size,
-                config.batch_size,
-            )  # fmt: skip
-        if config.w_texture:
-            self.painting_textures = self.mean_textures()
         if arguments.resume_from_checkpoint:
             self.resume(arguments.resume_from_checkpoint)
 
-    def start_from(self, name: str) -> None:
-        """G and S take the weights of another style; D, Adam's moments and the schedule start anew."""
-        style = SDPGAN.from_pretrained(name)
-        try:
-            self.model.load_state_dict(style.state_dict())
-        except RuntimeError as error:
-            here, there = self.config.network, style.config
-            differs = next(key for key in here if here[key] != there[key])
-            raise SDPGANError(
-                f"--initial_style {name} has {differs} {there[differs]}, the config {here[differs]}; "
-                "train with the style's setting, or start without it."
-            ) from error
+    def first_weights(self, name: str | None) -> None:
+        """G, S and, where it was kept and fits, D of another style; else D's heads are scaled to these images.
 
-    def features(self, image: Tensor, kept: set[int]) -> tuple[Tensor, dict[int, Tensor]]:
-        """VGG's conv4_4, and its shallower layers `kept`; without any, through its compiled form where there is one."""
-        return self.vgg.with_shallower(image, kept) if kept else (self.vgg(image), {})
+        Adam's moments and the schedule start anew.
+        """
+        kept = None
+        if name is not None:
+            style = SDPGAN.from_pretrained(name)
+            try:
+                self.model.load_state_dict(style.state_dict())
+            except RuntimeError as error:
+                here, there = self.config.network, style.config
+                differs = next((key for key in here if here[key] != there[key]), "a layer")
+                raise SDPGANError(
+                    f"--initial_style {name} has {differs} {there.get(differs)}, the config {here.get(differs)}; "
+                    "train with the style's setting, or start without it."
+                ) from error
+            path = styles.fetch(name).weights.with_name(DISCRIMINATOR_FILE)
+            kept = load_file(path) if path.exists() else None
+        if kept is not None:
+            expected = self.discriminator.state_dict()
+            if kept.keys() == expected.keys() and all(kept[key].shape == expected[key].shape for key in kept):
+                self.discriminator.load_state_dict({key: value.float() for key, value in kept.items()})
+                return
+            self.accelerator.print(f"warning: the D of {name} has other layers; D starts anew", file=sys.stderr)
+        if self.config.discriminator == "projected":
+            samples = [self.data[number] for number in range(min(CALIBRATION_SAMPLES, len(self.data)))]
+            images = [sample[kind][None] for sample in samples for kind in ("photo", "painting")]
+            with torch.no_grad():
+                self.discriminator.calibrate(
+                    [discriminators.pyramids(self.vgg, image.to(self.accelerator.device)) for image in images]
+                )
 
-    @torch.no_grad()
-    def mean_textures(self, crops: int = 300) -> list[Tensor]:
-        """The Gram matrices of the paintings, C x C each: means over the first `crops` random crops of the training."""
-        device = self.accelerator.device
-        each = [
-            textures(self.vgg.with_shallower(self.data[number]["painting"][None].to(device), TEXTURE_LAYERS)[1])
-            for number in range(crops)
-        ]
-        return [torch.cat(layer).mean(0) for layer in zip(*each, strict=True)]
+    def constant_discriminator_loss(self) -> float:
+        """`loss/discriminator` of a D that takes everything for the same."""
+        config = self.config
+        loss = objective.constant_discriminator_loss(1 + config.edge_blurred, config.adversarial_loss)
+        if config.discriminator == "projected":
+            loss += discriminators.SCALES * objective.constant_discriminator_loss(1, config.adversarial_loss)
+        return loss
 
     def _accelerator(self) -> Accelerator:
         try:
@@ -293,7 +321,7 @@ class Trainer:
                 mixed_precision=self.arguments.mixed_precision,
                 cpu=self.arguments.cpu,
                 gradient_accumulation_steps=self.config.gradient_accumulation_steps,
-                log_with="tensorboard",
+                log_with="tensorboard" if is_tensorboard_available() else JsonLines(self.output / "logs"),
                 project_dir=self.output,
                 kwargs_handlers=[
                     DistributedDataParallelKwargs(broadcast_buffers=False),
@@ -304,6 +332,8 @@ class Trainer:
             raise SDPGANError(f"Accelerate cannot start: {error}") from error
         if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
             raise SDPGANError("fp16 needs an accelerator, on a CPU Accelerate ignores it; take bf16, or no.")
+        if not is_tensorboard_available() and accelerator.is_main_process:
+            print(f"warning: TensorBoard is not installed; numbers go to {self.output / 'logs'}", file=sys.stderr)
         slow = accelerator.device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
         if slow and accelerator.mixed_precision == "bf16" and accelerator.is_main_process:
             text = "warning: this CPU has no bf16 of its own, and a step can take ten times as long; leave bf16 out."
@@ -363,21 +393,20 @@ class Trainer:
                 last = progress.step >= stop
                 early = not last and self.stops_early(interruption, time.monotonic() - started)
                 ending = last or early
-                logs, samples, saves, selects, pushes = (
+                logs, samples, saves, pushes = (
                     ending or (every is not None and progress.step % every == 0)
                     for every in (config.logging_steps, config.sample_steps, config.checkpointing_steps,
-                                  config.select_steps, self.arguments.hub_every)
+                                  self.arguments.hub_every)
                 )  # fmt: skip
-                if logs or samples or saves or selects or pushes or len(self.pending) >= HEALTH_STEPS:
+                if logs or samples or saves or pushes or len(self.pending) >= HEALTH_STEPS:
                     self.judge()
                 if logs:
                     self.log(bar)
-                if samples or saves or selects or pushes:
-                    self.check_weights(batch["photo"])
-                improved = selects and self.validate(ending)
+                if samples or saves or pushes:
+                    self.check_weights()
                 if samples:
                     self.write_samples()
-                if improved or ((saves or pushes) and not config.select_by):
+                if saves or pushes:
                     self.write_result()
                 if saves:
                     self.write_checkpoint()
@@ -412,41 +441,87 @@ class Trainer:
         """
         config, weights = self.config, self.schedule.weights(self.progress.step)
         batch = batch | {"photo": batch["photo"].contiguous(memory_format=self.memory_format)}
+        count = len(batch["photo"])
         losses: dict[str, Tensor] = {}
         numbers: dict[str, Tensor] = {}
 
+        inputs = [batch.get(key) for key in ("photo", "photo_whole", "photo_box")]
+        if "identity" in weights:  # one painting goes through G with the photos
+            more = [batch.get(key) for key in ("painting", "painting_whole", "painting_box")]
+            more[0] = objective.with_chroma(more[0], config.identity_chroma)
+            inputs = [
+                None if one is None else torch.cat([one, other[:1]]) for one, other in zip(inputs, more, strict=True)
+            ]
         with self.accelerator.autocast():
-            outputs = self.prepared_model(batch["photo"])
-        # what the losses' gradients end at, to go on through G and S together: meanwhile, no two of the other networks
-        # have their activations in memory
-        leaves = [None if output is None else output.detach().requires_grad_() for output in outputs]
-        stylized, saliency = leaves
+            outputs = self.prepared_model(*inputs)
+        # Backpropagate each loss to G(x) and S(x) first and free that network's activations; then run one backward pass
+        # through G and S with the summed gradients. Peak memory is that of the largest network, not of all.
+        leaves = [None if output is None else output.detach().float().requires_grad_() for output in outputs]
+        painted, saliency = leaves
+        stylized, saliency = painted[:count], None if saliency is None else saliency[:count]
+
+        projected = config.discriminator == "projected" and "gan" in weights
+        pyramids: dict[str, list[Tensor]] = {}
+        with self.accelerator.autocast():
+            with torch.no_grad():
+                photo_features = self.vgg(batch["photo"])
+                if projected:
+                    pyramids["painting"] = discriminators.pyramids(self.vgg, batch["painting"])
+            pyramid = discriminators.pyramids(self.vgg, stylized) if projected else [self.vgg(stylized)]
+        pyramids["generated"] = [layer.detach() for layer in pyramid]
 
         if "gan" in weights:
             kinds = ["painting", "edge_blurred"] if config.edge_blurred else ["painting"]
-            images = [*(batch[kind] for kind in kinds), stylized.detach().to(batch["photo"].dtype)]
+            images = [*(batch[kind] for kind in kinds), stylized.detach()]
+            features = [torch.cat(pair) for pair in zip(*pyramids.values(), strict=True)] if projected else ()
             with self.accelerator.autocast():
-                logits = self.prepared_discriminator(torch.cat(images))
-            logits = dict(zip([*kinds, "generated"], logits.float().chunk(len(kinds) + 1), strict=True))
-            loss = objective.discriminator_loss(
-                logits["painting"], logits.get("edge_blurred"), logits["generated"], config.adversarial_loss
-            )
+                pixels, heads = self.prepared_discriminator(torch.cat(images), features)
+            judged = [dict(zip([*kinds, "generated"], pixels.float().chunk(len(kinds) + 1), strict=True))]
+            judged += [dict(zip(pyramids, head.float().chunk(2), strict=True)) for head in heads]
+            each = [
+                objective.discriminator_loss(
+                    logits["painting"], logits.get("edge_blurred"), logits["generated"], config.adversarial_loss
+                )
+                for logits in judged
+            ]
+            loss = each[0] + discriminators.SCALES * sum(each[1:]) / max(1, len(each) - 1)
             self.accelerator.backward(loss)
             losses["discriminator"] = loss.detach()
-            for kind, values in logits.items():
-                right = objective.accuracy(values, kind == "painting", config.adversarial_loss)
-                numbers[f"discriminator_accuracy/{kind}"] = right
+            for kind in [*kinds, "generated"]:
+                right = [
+                    objective.accuracy(logits[kind].detach(), kind == "painting", config.adversarial_loss)
+                    for logits in judged
+                    if kind in logits
+                ]
+                numbers[f"discriminator_accuracy/{kind}"] = sum(right) / len(right)
 
-        for network_terms in (self.vgg_terms, self.discriminator_terms, self.saliency_terms, self.pixel_terms):
-            terms = network_terms(batch, stylized, saliency, weights.keys())
-            if terms:
-                self.accelerator.backward(sum(weights[name] * term for name, term in terms.items()))
-                losses |= {name: term.detach() for name, term in terms.items()}
+        mask = None
+        if config.saliency_mask:
+            mask = objective.saliency_mask(batch["reference"] if saliency is None else saliency, config.mask_peak)
+            if "photo_box" in batch:
+                mask = crop_and_resize(mask, batch["photo_box"], *stylized.shape[-2:])
+        terms = {"con": objective.content_loss(pyramid[len(HEAD_LAYERS) - 1 if projected else 0], photo_features, mask)}
+        if "gan" in weights:
+            with self.accelerator.autocast():
+                pixels, heads = call_with_constant_parameters(
+                    self.discriminator, stylized, pyramid if projected else ()
+                )
+            fooled = [objective.generator_loss(one.float(), config.adversarial_loss) for one in (pixels, *heads)]
+            terms["gan"] = fooled[0] + discriminators.SCALES * sum(fooled[1:]) / max(1, len(heads))
+        if "identity" in weights:
+            terms["identity"] = objective.identity_loss(painted[count:], batch["painting"][:1])
+        self.backpropagate(terms, weights, losses)
+        del terms, pyramid, pyramids
+        self.backpropagate(self.saliency_terms(batch, stylized, saliency, weights), weights, losses)
         pairs = zip(outputs, leaves, strict=True)
-        reached = [(output, leaf.grad) for output, leaf in pairs if leaf is not None and leaf.grad is not None]
+        reached = [
+            (output, leaf.grad.to(output.dtype))
+            for output, leaf in pairs
+            if leaf is not None and leaf.grad is not None and output.requires_grad
+        ]
         torch.autograd.backward(*zip(*reached, strict=True))
 
-        results = stylized.detach().float()
+        results = stylized.detach()
         numbers["output/contrast"] = results.std((2, 3)).mean()
         if len(results) == 1:  # nothing in the batch to differ from: the one before it
             before, self.alone = self.alone, results
@@ -456,62 +531,34 @@ class Trainer:
             numbers["output/variety"] = results.std(0).mean()
         return {f"loss/{name}": loss for name, loss in losses.items()} | numbers
 
-    def vgg_terms(
-        self, batch: dict[str, Tensor], stylized: Tensor, saliency: Tensor | None, wanted: Collection[str]
-    ) -> dict[str, Tensor]:
-        """Eq. 5, with the mask of Eq. 4, and what lies beyond the paper in VGG's shallower layers."""
-        details = {DETAIL_LAYER} if "detail" in wanted else set()
-        with self.accelerator.autocast():
-            with torch.no_grad():
-                photo_features, photo_shallower = self.features(batch["photo"], details)
-            features, shallower = self.features(stylized, details | set(TEXTURE_LAYERS if "texture" in wanted else ()))
-            terms = {}
-            if "texture" in wanted:
-                terms["texture"] = objective.texture_loss(textures(shallower), self.painting_textures)
-        mask = None
-        if self.config.saliency_mask:
-            map_of_photo = batch["reference"] if saliency is None else saliency
-            mask = objective.saliency_mask(map_of_photo, self.config.mask_peak)
-        terms["con"] = objective.content_loss(features, photo_features, mask)
-        if details:
-            terms["detail"] = objective.content_loss(shallower[DETAIL_LAYER], photo_shallower[DETAIL_LAYER], mask)
-        return terms
-
-    def discriminator_terms(
-        self, batch: dict[str, Tensor], stylized: Tensor, saliency: Tensor | None, wanted: Collection[str]
-    ) -> dict[str, Tensor]:
-        """G's part of Eq. 3."""
-        if "gan" not in wanted:
-            return {}
-        with self.accelerator.autocast():
-            logits = frozen(self.discriminator, stylized)
-        return {"gan": objective.generator_loss(logits.float(), self.config.adversarial_loss)}
+    def backpropagate(self, terms: dict[str, Tensor], weights: dict[str, float], losses: dict[str, Tensor]) -> None:
+        """The gradients of the weighted terms at the leaves; notes the terms in `losses`."""
+        if terms:
+            self.accelerator.backward(sum(weights[name] * term for name, term in terms.items()))
+            losses |= {name: term.detach() for name, term in terms.items()}
 
     def saliency_terms(
-        self, batch: dict[str, Tensor], stylized: Tensor, saliency: Tensor | None, wanted: Collection[str]
+        self, batch: dict[str, Tensor], stylized: Tensor, saliency: Tensor | None, weights: dict[str, float]
     ) -> dict[str, Tensor]:
         """Eq. 6, for which the parameters of S are constants and the stylised image is not, and Eq. 7."""
         terms = {}
-        if "con_s" in wanted:
+        if "con_s" in weights:
+            seen = stylized
+            if "photo_box" in batch:
+                seen = pasted(stylized, batch["photo_whole"], batch["photo_box"])
             with self.accelerator.autocast():
-                stylized_saliency = frozen(self.model.saliency_network, stylized)[0]
+                stylized_saliency = call_with_constant_parameters(self.model.saliency_network, seen)[0]
             terms["con_s"] = objective.saliency_content_loss(saliency, stylized_saliency)
-        if "sali" in wanted:
+        if "sali" in weights:
             terms["sali"] = objective.saliency_loss(saliency, batch["reference"])
         return terms
-
-    def pixel_terms(
-        self, batch: dict[str, Tensor], stylized: Tensor, saliency: Tensor | None, wanted: Collection[str]
-    ) -> dict[str, Tensor]:
-        """Those of `PIXEL_LOSSES`."""
-        return {name: loss(stylized, batch["photo"]) for name, loss in PIXEL_LOSSES.items() if name in wanted}
 
     def update(self) -> dict[str, Tensor]:
         """Once all gradients of a step are there: one update of D, G and S. Returns the norms of the gradients."""
         if not self.accelerator.sync_gradients:
             return {}
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.learning_rate(self.progress.step)
+        for group, first in zip(self.optimizer.param_groups, self.first_rates, strict=True):
+            group["lr"] = first * self.schedule.decay(self.progress.step)
         self.accelerator.unscale_gradients()
         norms = {}
         for name, network in (("generator", self.model), ("discriminator", self.discriminator)):
@@ -544,15 +591,19 @@ class Trainer:
                 )
             if collapsed is not None and step % HEALTH_STEPS == 0:
                 self.accelerator.print(f"warning: at step {step + 1}, {collapsed}", file=sys.stderr)
+            chance = self.health.at_chance()
+            if chance is not None and step % WINDOW == 0:
+                self.accelerator.print(f"warning: at step {step + 1}, {chance}", file=sys.stderr)
             self.rows.append(row)
 
     @torch.no_grad()
-    def check_weights(self, photo: Tensor) -> None:
+    def check_weights(self) -> None:
         """Refuses to save weights that the last update has ruined, which the next step's losses would tell."""
-        stylized = self.model(photo)[0]
-        for name, value in (("G(x)", stylized), ("D(G(x))", self.discriminator(stylized))):
-            if not value.isfinite().all():
-                raise self.divergence(self.progress.step, f"its update made {name} not finite")
+        for name, network in (("G or S", self.model), ("D", self.discriminator)):
+            if not all((parameter.abs() <= LARGEST_WEIGHT).all() for parameter in network.parameters()):
+                raise self.divergence(
+                    self.progress.step, f"its update made weights of {name} not finite, or too large for float16"
+                )
 
     def divergence(self, step: int, reason: str) -> SDPGANError:
         return SDPGANError(
@@ -576,22 +627,6 @@ class Trainer:
         """What the style is made of: the moving average where there is one, else the current weights."""
         return self.model if self.ema is None else self.ema
 
-    def validate(self, ending: bool) -> bool:
-        """Measures on the validation images; whether the weights are now those to ship, by `select_by`."""
-        if self.validation is None or not (ending or self.schedule.adversarial(self.progress.step)):
-            return False
-        model = self.shipped_model().eval()
-        self.figures = self.validation(model)
-        model.train()
-        self.accelerator.log({f"validation/{name}": value for name, value in self.figures.items()}, self.progress.step)
-        if not self.config.select_by:
-            return False
-        value = self.figures[self.config.select_by]
-        if not value < self.progress.best:
-            return False
-        self.progress.best, self.progress.best_step = value, self.progress.step
-        return True
-
     @torch.no_grad()
     def sample_sheet(self, photos: int = 8) -> np.ndarray:
         """uint8 H x W x 3: columns are photos; rows the photo, the result and the saliency map where there is one."""
@@ -601,7 +636,7 @@ class Trainer:
         model, size = self.shipped_model().eval(), self.config.image_size
         columns = []
         for path in paths:
-            photo = cv2.resize(prepare.read_rgb(path), (size, size), interpolation=cv2.INTER_AREA)
+            photo = pictures.centre_square(pictures.read_scaled(path, size))
             if self.config.saliency_network:
                 result, saliency = model.stylize(photo, return_saliency=True)
                 grey = cv2.cvtColor(np.round(saliency * 255).astype(np.uint8), cv2.COLOR_GRAY2RGB)
@@ -678,7 +713,6 @@ class Trainer:
             "mixed_precision": self.accelerator.mixed_precision,
             "torch": torch.__version__,
             "numbers": self.means,
-            "validation": self.figures | {"photos": len(self.validation.photos)} if self.figures else {},
             "config": dataclasses.asdict(self.config),
         }
         keywords, sheet = card_keywords(facts), self.output / "sample_sheet.jpg"
@@ -692,6 +726,7 @@ class Trainer:
             self.output, repo_id=self.arguments.push_to_hub, model_card_kwargs=keywords
         )
         write_facts(self.output, facts)
+        write_weights(self.output / DISCRIMINATOR_FILE, self.discriminator.state_dict())
 
     def saliency_reference(self) -> str:
         """What z of Eq. 7 is, for the card."""
@@ -729,7 +764,7 @@ def _command(arguments: argparse.Namespace, accelerator: Accelerator) -> list[st
     command += ["--mixed_precision", accelerator.mixed_precision, "training/train.py"]
     if arguments.config is not None:
         command += ["--config", f"training/configs/{arguments.config.name}"]
-    for key in ("photos", "paintings", "output", "masks", "sample_photos", "val_photos", "val_paintings"):
+    for key in ("photos", "paintings", "output", "masks", "sample_photos"):
         if getattr(arguments, key) is not None:
             command += [f"--{key}", key.upper()]
     if arguments.initial_style is not None:

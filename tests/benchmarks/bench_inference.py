@@ -24,7 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from sdpgan_hub import SDPGAN, keep_freed_memory
+from sdpgan_hub import SDPGAN
+from sdpgan_hub.memory import keep_freed_memory
 
 
 def seconds(function: Callable[[], object]) -> float:
@@ -71,7 +72,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, help="default: what torch takes")
     parser.add_argument("--leave_memory", action="store_true", help="freed memory goes back to the system, as it does "
-                        "in a program that does not call sdpgan_hub.keep_freed_memory")  # fmt: skip
+                        "in a program that does not call sdpgan_hub.memory.keep_freed_memory")  # fmt: skip
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if arguments.threads:

@@ -33,84 +33,22 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
 from sdpgan_hub import SDPGAN  # noqa: E402
+from sdpgan_hub.errors import SDPGANError  # noqa: E402
 from sdpgan_hub.saliency import minimum_barrier, reference, robust_background  # noqa: E402
 from sdpgan_hub.saliency.common import shrink  # noqa: E402
 from sdpgan_hub.saliency.mbd import minimum_barrier_map  # noqa: E402
+from training.metrics import saliency  # noqa: E402
 
 PHOTO_SIDE = 400
 PHOTOS = ("astronaut", "chelsea", "coffee", "rocket")
-METHODS = {"RBD": robust_background, "MB+": minimum_barrier, "mean": reference}
-
-
-class Accuracy:
-    """pysodmetrics' figures of one method: step() once per photo, then results()."""
-
-    def __init__(self) -> None:
-        import py_sod_metrics as metrics
-
-        both = {"with_dynamic": True, "with_adaptive": False}
-        curves = {"f": metrics.FmeasureHandler, "precision": metrics.PrecisionHandler}
-        curves |= {"recall": metrics.RecallHandler, "fpr": metrics.FPRHandler}
-        self.curves = metrics.FmeasureV2({name: handler(**both) for name, handler in curves.items()})
-        self.mae, self.weighted, self.s = metrics.MAE(), metrics.WeightedFmeasure(), metrics.Smeasure()
-        self.e = metrics.Emeasure()
-        self.errors: list[float] = []
-        self.areas: list[float] = []
-
-    def step(self, saliency: np.ndarray, mask: np.ndarray) -> None:
-        levels = np.round(255 * saliency).astype(np.uint8)
-        for metric in (self.curves, self.mae, self.weighted, self.s, self.e):
-            metric.step(pred=levels, gt=mask)
-        self.areas.append(float(saliency.mean()))
-        self.errors.append(float(self.mae.maes[-1]))
-
-    def best_f(self) -> list[float]:
-        """Each image's F at the threshold that is best for that image."""
-        return [float(curve.max()) for curve in self.curves._metric_handlers["f"].dynamic_results]
-
-    def results(self) -> dict[str, float]:
-        handlers = self.curves._metric_handlers
-        precision, recall = (np.mean(handlers[name].dynamic_results, axis=0) for name in ("precision", "recall"))
-        recalls, false_positives = (np.asarray(handlers[name].dynamic_results) for name in ("recall", "fpr"))
-        start = np.zeros((len(recalls), 1))
-        areas = np.trapezoid(np.hstack([start, recalls]), np.hstack([start, false_positives]), axis=1)
-        return {
-            "MAE": float(self.mae.get_results()["mae"]),
-            "max F (mean P, R)": float((1.3 * precision * recall / np.maximum(0.3 * precision + recall, 1e-9)).max()),
-            "max F (mean F)": float(np.mean(handlers["f"].dynamic_results, axis=0).max()),
-            "AUC": float(areas.mean()),
-            "weighted F": float(self.weighted.get_results()["wfm"]),
-            "S": float(self.s.get_results()["sm"]),
-            "max E": float(self.e.get_results()["em"]["curve"].max()),
-        }
 
 
 def ecssd(shared: Path, every: int) -> list[tuple[Path, Path]]:
     folder = shared / "data" / "saliency_benchmark" / "ECSSD"
-    masks = {path.stem: path for path in (folder / "masks").glob("*")}
-    pairs = [(path, masks[path.stem]) for path in sorted((folder / "images").glob("*"))][::every]
-    if not pairs:
-        sys.exit(f"{folder} has no images: name the folder that holds data/saliency_benchmark with --shared.")
-    return pairs
-
-
-def measure_accuracy(pairs: Iterable[tuple[Path, Path]]) -> dict:
-    pairs = list(pairs)
-    scores = {name: Accuracy() for name in METHODS}
-    mask_areas = []
-    for image_path, mask_path in pairs:
-        image = np.ascontiguousarray(cv2.imread(str(image_path))[:, :, ::-1])
-        mask = cv2.imread(str(mask_path), cv2.IMREAD_GRAYSCALE)
-        maps = {"RBD": robust_background(image), "MB+": minimum_barrier(image)}
-        maps["mean"] = 0.5 * (maps["RBD"] + maps["MB+"])
-        mask_areas.append(float((mask > 128).mean()))
-        for name, saliency in maps.items():
-            scores[name].step(saliency, mask)
-    per_image: dict[str, dict] = {path.stem: {"mask": area} for (path, _), area in zip(pairs, mask_areas, strict=True)}
-    for name, score in scores.items():
-        for image, error, area, best in zip(per_image.values(), score.errors, score.areas, score.best_f(), strict=True):
-            image[name] = {"MAE": error, "area": area, "max F": best}
-    return {"images": len(pairs), "figures": {n: s.results() for n, s in scores.items()}, "per_image": per_image}
+    try:
+        return saliency.pairs(folder / "images", folder / "masks")[::every]
+    except SDPGANError as error:
+        sys.exit(f"{error} Name the folder that holds data/saliency_benchmark with --shared.")
 
 
 def photos() -> dict[str, np.ndarray]:
@@ -231,7 +169,7 @@ def main() -> None:
         results["speed"] = measure_speed(options.repeats)
         print(table("one thread", results["speed"]["figures"], {"images/s": 1, "times SLIC's speed": 2}), flush=True)
     if options.only != "speed":
-        results["accuracy"] = measure_accuracy(ecssd(options.shared, options.every))
+        results["accuracy"] = saliency.accuracy(ecssd(options.shared, options.every))
         print(f"\n{results['accuracy']['images']} ECSSD images\n")
         print(table("method", results["accuracy"]["figures"], {}))
     if options.json:

@@ -44,13 +44,13 @@ from torch.utils.flop_counter import FlopCounterMode
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from sdpgan_hub import keep_freed_memory  # noqa: E402
+from sdpgan_hub.memory import keep_freed_memory  # noqa: E402
 from sdpgan_hub.networks import Discriminator  # noqa: E402
 from training.config import read_config  # noqa: E402
 from training.data import SampleNumbers  # noqa: E402
 from training.perceptual import CONV4_4, PerceptualFeatures  # noqa: E402
 from training.prepare import prepare  # noqa: E402
-from training.train import Trainer, frozen, parse_arguments  # noqa: E402
+from training.train import Trainer, call_with_constant_parameters, parse_arguments  # noqa: E402
 
 IMAGES = 8
 CARTOONGAN = ROOT / "training" / "configs" / "cartoongan.yaml"
@@ -121,7 +121,7 @@ class AuthorsStep:
             stylized = self.generator(batch["photo"])
             with torch.no_grad():
                 photo_features = self.vgg(batch["photo"])
-            loss = _least_squares(frozen(self.discriminator, stylized), 1)
+            loss = _least_squares(call_with_constant_parameters(self.discriminator, stylized), 1)
             loss = loss + 0.25 * F.l1_loss(self.vgg(stylized).float(), photo_features.float())
         self._update(generator, loss)
         with torch.autocast(**self.autocast):
@@ -259,11 +259,11 @@ def parts(step: OurStep, options: argparse.Namespace) -> dict[str, Callable[[], 
     def run_saliency_network() -> None:
         saliency, encoded = saliency_network(photo)
         _backward(saliency, *encoded)
-        _backward(frozen(saliency_network, stylized)[0])
+        _backward(call_with_constant_parameters(saliency_network, stylized)[0])
 
     def run_discriminator() -> None:
-        _backward(trainer.discriminator(images))
-        _backward(frozen(trainer.discriminator, stylized))
+        _backward(trainer.discriminator(images)[0])
+        _backward(call_with_constant_parameters(trainer.discriminator, stylized)[0])
 
     def run_vgg() -> None:
         with torch.no_grad():

@@ -1,1 +1,1 @@
-"""What training/evaluate.py measures: style, detail and artifacts, one a file."""
+"""What training/evaluate.py measures, one a file: deception, style, detail, colour, artifacts, robustness, saliency."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
@@ -52,24 +53,7 @@ class InceptionFeatures:
         if layer not in LAYERS:
             raise SDPGANError(f"feature_layer is {layer!r}; choose one of {', '.join(LAYERS)}.")
         self.layer, self.size, self.device = layer, size, device
-        layers = [layer, LOGITS] if layer == FULL_LAYER else [layer]
-        if weights is not None:
-            _check_is_plain(weights)
-        try:
-            self.network = create_feature_extractor(
-                EXTRACTOR,
-                layers,
-                cuda=False,
-                feature_extractor_weights_path=None if weights is None else str(weights),
-                verbose=False,
-            ).to(device)
-        except Exception as error:  # every kind of network failure, and of state dicts that do not fit
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            if weights is None:
-                message = f"torch-fidelity could not download its Inception weights ({reason}); pass --inception FILE."
-            else:
-                message = f"{weights} is not a state dict of torch-fidelity's Inception network ({reason})."
-            raise SDPGANError(message) from error
+        self.network = load_network(weights, [layer, LOGITS] if layer == FULL_LAYER else [layer], device)
 
     @torch.inference_mode()
     def __call__(
@@ -83,6 +67,27 @@ class InceptionFeatures:
                 batches.append({name: value.cpu().double() for name, value in features.items()})
                 bar.update(len(images))
         return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def load_network(weights: Path | None, layers: list[str], device: torch.device) -> FeatureExtractorBase:
+    """torch-fidelity's FID network, giving the features of `layers`; weights and errors as for `InceptionFeatures`."""
+    if weights is not None:
+        _check_is_plain(weights)
+    try:
+        return create_feature_extractor(
+            EXTRACTOR,
+            layers,
+            cuda=False,
+            feature_extractor_weights_path=None if weights is None else str(weights),
+            verbose=False,
+        ).to(device)
+    except Exception as error:  # every kind of network failure, and of state dicts that do not fit
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if weights is None:
+            message = f"torch-fidelity could not download its Inception weights ({reason}); pass --inception FILE."
+        else:
+            message = f"{weights} is not a state dict of torch-fidelity's Inception network ({reason})."
+        raise SDPGANError(message) from error
 
 
 class Squares(Dataset):

@@ -1,0 +1,412 @@
+#!/usr/bin/env python
+"""A training in one folder, for a machine that has torch, timm, accelerate, opencv, safetensors and no network.
+
+    python training/prepare.py --pack DIR --config FILE --photos SOURCE --paintings SOURCE --vgg_weights FILE
+        [--masks DIR] [--initial_style STYLE] [--max_minutes 9] [--megabytes 60] [--KEY VALUE ...]
+    sh DIR/run.sh [MINUTES] [options of train.py]                 there; python DIR/code/training/pack.py does the same
+
+    DIR/photos, DIR/paintings      JPEG files, as large as the config scales them
+    DIR/masks, DIR/cache           human masks and saliency references, where the config needs them
+    DIR/vgg19.safetensors          in half precision
+    DIR/start                      G, S and D of --initial_style
+    DIR/config.yaml, DIR/code      every setting, and the programs
+
+run.sh stops the training when its minutes are over and leaves in $OUT, or in DIR/out, state.tar.00, state.tar.01 ... of
+at most 15 MB, the last sheet of samples and train.log. `cat state.tar.* | tar x` gives the style as it is loaded,
+logs and samples. The next run goes on from the parts in $OUT, DIR/out or DIR/taken. They hold weights, D and moving
+average in half precision and no moments of Adam, which begin anew: the first ones alone would not fit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import yaml
+
+if not __package__:  # run as a file: the repository's root is not on the path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from sdpgan_hub.errors import SDPGANError
+from training import config as configuration
+from training.checkpoints import Checkpoints
+from training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from training.sources import Source
+
+ROOT = Path(__file__).resolve().parents[1]
+LIMIT_MB = 60
+PART_BYTES = 15_000_000
+PARTS = "state.tar."
+JPEG = [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+REFERENCE_BYTES_PER_PIXEL = 0.2
+"""Room that is kept for a saliency reference, a PNG of flat patches, until its size is known."""
+REFERENCE_LABEL_BYTES = 200
+LARGEST_SHARE_OF_PAINTINGS = 0.5
+VGG_FILE, CONFIG_FILE, RUN_FILE, START, LOG = "vgg19.safetensors", "config.yaml", "run.yaml", "start", "train.log"
+AVERAGE = "average.txt"
+"""In a state: which file of the checkpoint is the moving average, whose values are the style's."""
+RUN = """#!/bin/sh
+# Trains for {minutes:g} minutes, or as many as given: sh run.sh [MINUTES] [options of train.py]
+exec python3 "$(dirname "$0")/code/training/pack.py" "$@"
+"""
+
+
+def pack(
+    folder: Path,
+    config: TrainingConfig,
+    photos: str,
+    paintings: str,
+    vgg_weights: Path,
+    *,
+    masks: Path | None = None,
+    initial_style: str | None = None,
+    max_minutes: float = 9,
+    mixed_precision: str = "bf16",
+    megabytes: float = LIMIT_MB,
+    cache: Path | None = None,
+    max_images: int | None = None,
+) -> dict[str, int]:
+    """Writes `folder` and returns how many photos and paintings it holds and how many there were.
+
+    Paintings take at most half of the room that is left for images. Of a set that does not fit, a random part is taken.
+
+    Raises:
+        SDPGANError: the folder is not empty, an input cannot be read, or what is not an image takes all the room.
+    """
+    from training import prepare
+    from training.sources import fetch, open_source
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SDPGANError(f"{folder} is there already; give a new folder, or an empty one.")
+    folder.mkdir(parents=True, exist_ok=True)
+    _copy_code(folder / "code")
+    _halve(vgg_weights, folder / VGG_FILE)
+    if initial_style is not None:
+        _copy_style(initial_style, folder / START)
+    settings = {
+        key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(config).items()
+    }
+    (folder / CONFIG_FILE).write_text(yaml.safe_dump(settings, sort_keys=False))
+    run_file = {"minutes": max_minutes, "mixed_precision": mixed_precision}
+    (folder / RUN_FILE).write_text(yaml.safe_dump(run_file))
+    (folder / "run.sh").write_text(RUN.format(minutes=max_minutes))
+
+    limit, masks = int(megabytes * 1e6), masks if config.human_masks and config.references else None
+    with tempfile.TemporaryDirectory() as temporary:
+        cache = Path(temporary) if cache is None else cache
+        sources = open_source(paintings), open_source(photos)
+        for source in sources:
+            fetch(source, cache, max_images)
+        files, photo_files = (source.files(cache) for source in sources)
+        room = (limit - size_of(folder)) * LARGEST_SHARE_OF_PAINTINGS
+        side = round(config.image_size * max(config.painting_scales))
+        kept_paintings = _write_images(files, folder / "paintings", side, room)
+        mask_of = {} if masks is None else _masks_of(sources[1], cache, masks)
+        side = round(config.image_size * max(config.photo_scales))
+        reserved = REFERENCE_BYTES_PER_PIXEL if config.references else 0.0
+        room = limit - size_of(folder)
+        kept_photos = _write_images(photo_files, folder / "photos", side, room, mask_of, reserved)
+    if not kept_paintings or not kept_photos:
+        raise SDPGANError(
+            f"Weights and code take {size_of(folder) / 1e6:.1f} MB of {megabytes:g}: no image fits; raise --megabytes."
+        )
+    if config.references:
+        prepare.prepare(folder / "photos", None, folder / "cache", masks=_if_there(folder / "masks"), progress=False)
+        while size_of(folder) > limit and kept_photos > 1:  # where references are larger than expected
+            kept_photos -= 1
+            for place in ("photos", "masks", "cache/saliency"):
+                for file in (folder / place).glob(f"{kept_photos:05d}.*"):
+                    file.unlink()
+    return {
+        "photos": kept_photos,
+        "photos_there": len(photo_files),
+        "paintings": kept_paintings,
+        "paintings_there": len(files),
+    }
+
+
+def _if_there(path: Path) -> Path | None:
+    return path if path.exists() else None
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files below `folder`."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _copy_code(target: Path) -> None:
+    """What train.py needs of this repository: both packages, without the weights of shipped styles, and the card."""
+    for name, patterns in (("sdpgan_hub", ["*.py"]), ("training", ["*.py", "*.yaml"]), ("model_cards", ["*.md"])):
+        for path in sorted(file for pattern in patterns for file in (ROOT / name).rglob(pattern)):
+            place = target / path.relative_to(ROOT)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)
+
+
+def _halve(weights: Path, target: Path) -> None:
+    """VGG-19 up to conv4_4, checked, in half precision."""
+    from safetensors.torch import save_file
+
+    from training.perceptual import PerceptualFeatures
+
+    layers = PerceptualFeatures(weights).layers
+    save_file({f"features.{name}": value.half() for name, value in layers.state_dict().items()}, target)
+
+
+def _copy_style(name: str, target: Path) -> None:
+    from sdpgan_hub import styles
+    from training.facts import DISCRIMINATOR_FILE
+
+    source = styles.fetch(name)
+    target.mkdir()
+    for path in (source.config, source.weights, source.weights.with_name(DISCRIMINATOR_FILE)):
+        if path.is_file():
+            shutil.copyfile(path, target / path.name)
+
+
+def _masks_of(photos: Source, cache: Path, masks: Path) -> dict[Path, Path]:
+    """The masks of those photos that have one, by the rule of prepare.py: the same path, suffixes aside."""
+    from training.sources import image_files
+
+    named = {path.relative_to(masks).with_suffix(""): path for path in reversed(image_files(masks))}
+    names = {file: photos.name(file, cache).with_suffix("") for file in photos.files(cache)}
+    return {file: named[name] for file, name in names.items() if name in named}
+
+
+def _write_images(
+    files: list[Path],
+    folder: Path,
+    side: int,
+    room: float,
+    mask_of: dict[Path, Path] | None = None,
+    reference_bytes_per_pixel: float = 0.0,
+) -> int:
+    """Images of a shorter side of at most `side` px, numbered, and their masks, until `room` bytes are full.
+
+    Room is kept for the saliency reference of each, which is its mask where it has one. Returns how many there are.
+    """
+    from training import pictures
+    from training.prepare import read_mask
+
+    folder.mkdir()
+    kept = 0
+    for number in np.random.default_rng(0).permutation(len(files)):
+        try:
+            image = pictures.read(files[number])
+        except SDPGANError as error:
+            print(f"warning: skipped {error}", file=sys.stderr)
+            continue
+        scale = min(1, side / min(image.shape[:2]))
+        height, width = (max(1, round(scale * length)) for length in image.shape[:2])
+        content = {folder / f"{kept:05d}.jpg": _encoded(".jpg", pictures.scaled(image, height, width), JPEG)}
+        taken = sum(map(len, content.values()))
+        mask = (mask_of or {}).get(files[number])
+        if mask is not None:
+            png = _encoded(".png", read_mask(mask, height, width), [])
+            content[folder.parent / "masks" / f"{kept:05d}.png"] = png
+            taken += 2 * len(png) + REFERENCE_LABEL_BYTES
+        else:
+            taken += round(reference_bytes_per_pixel * height * width)
+        room -= taken
+        if room < 0:
+            break
+        for path, data in content.items():
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data)
+        kept += 1
+    return kept
+
+
+def _encoded(suffix: str, image: np.ndarray, options: list[int]) -> bytes:
+    image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
+    return cv2.imencode(suffix, image, options)[1].tobytes()
+
+
+# There
+
+
+def leave(style: Path, out: Path, log: Path) -> list[Path]:
+    """What the training in `style` has come to, in parts of at most `PART_BYTES`, and what one looks at first."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    out.mkdir(parents=True, exist_ok=True)
+    checkpoint = Checkpoints(style / "checkpoints").newest_whole(lambda text: print(text, file=sys.stderr))
+    light = style / ".light"
+    shutil.rmtree(light, ignore_errors=True)
+    light.mkdir()
+    for path in checkpoint.iterdir():
+        if path.suffix == ".safetensors":
+            save_file(
+                {name: value.half() for name, value in load_file(path).items()}, light / path.name, {"format": "pt"}
+            )
+        elif path.name == "optimizer.bin":
+            torch.save(torch.load(path, weights_only=True) | {"state": {}}, light / path.name)
+        elif path.name.startswith("custom_checkpoint_") and "step" not in torch.load(path, weights_only=True):
+            (light / AVERAGE).write_text(path.name)
+        elif path.suffix in (".pkl", ".bin", ".pt"):
+            shutil.copyfile(path, light / path.name)
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as tar:
+        tar.add(light, f"checkpoint/{checkpoint.name}")
+        for path in sorted(style.iterdir()):
+            if path.is_file() or path.name == "logs":
+                tar.add(path, f"style/{path.name}")
+    sheets = sorted((style / "samples").glob("*.png"))
+    for old in out.glob(f"{PARTS}*"):
+        old.unlink()
+    data, parts = content.getvalue(), []
+    for number, start in enumerate(range(0, len(data), PART_BYTES)):
+        parts.append(out / f"{PARTS}{number:02d}")
+        parts[-1].write_bytes(data[start : start + PART_BYTES])
+    if sheets:
+        sheet = cv2.imread(str(sheets[-1]))
+        (out / "samples.jpg").write_bytes(cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
+    (out / LOG).write_bytes(log.read_bytes()[-PART_BYTES:])
+    return parts
+
+
+def take_up(folders: list[Path], style: Path) -> Path | None:
+    """The state in the first of `folders` that has one as a checkpoint of `style`; None where there is none.
+
+    Raises:
+        SDPGANError: a part is missing or cut short.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    parts = next((found for folder in folders if (found := sorted(folder.glob(f"{PARTS}*")))), None)
+    if parts is None:
+        return None
+    place = style / ".taken"
+    shutil.rmtree(place, ignore_errors=True)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(b"".join(part.read_bytes() for part in parts))) as tar:
+            tar.extractall(place, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+        (light,) = (place / "checkpoint").iterdir()
+    except (tarfile.TarError, OSError, ValueError) as error:
+        raise SDPGANError(f"{parts[0].parent} holds no whole state ({error}); are all its parts there?") from error
+    step, checkpoints = int(light.name.removeprefix("step_")), Checkpoints(style / "checkpoints")
+    if checkpoints.all() and checkpoints.all()[-1].name >= light.name:  # what is here is as new, and whole
+        shutil.rmtree(place)
+        return checkpoints.newest_whole(lambda text: print(text, file=sys.stderr))
+    average = light / AVERAGE
+    if average.exists():
+        torch.save(load_file(place / "style" / "model.safetensors"), light / average.read_text())
+        average.unlink()
+    checkpoints.discard_unfinished()
+    checkpoints.folder.mkdir(parents=True, exist_ok=True)
+    light.rename(checkpoints.unfinished)
+    checkpoints.add(step)
+    shutil.copytree(place / "style", style, dirs_exist_ok=True)
+    shutil.rmtree(place)
+    return checkpoints.path(step)
+
+
+def run(folder: Path, minutes: float | None, options: list[str]) -> int:
+    """Trains what was packed in `folder` and leaves its parts; returns 0, or the exit code of a failed training."""
+    started, settings = time.monotonic(), yaml.safe_load((folder / RUN_FILE).read_text())
+    seconds = 60 * (settings["minutes"] if minutes is None else minutes)
+    out, style = Path(os.environ.get("OUT") or folder / "out"), folder / "work"
+    style.mkdir(exist_ok=True)
+    for path in (folder / "cache").rglob("*.png"):  # copying may have made the photos newer
+        path.touch()
+    command = [sys.executable, folder / "code/training/train.py", "--config", folder / CONFIG_FILE, "--output", style,
+               "--photos", folder / "photos", "--paintings", folder / "paintings", "--cache", folder / "cache",
+               "--vgg_weights", folder / VGG_FILE, "--num_workers", _workers(folder),
+               "--mixed_precision", settings["mixed_precision"]]  # fmt: skip
+    for option, name in (("masks", "masks"), ("initial_style", START)):
+        command += [f"--{option}", folder / name] if (folder / name).exists() else []
+    taken = take_up([out, folder / "out", folder / "taken"], style)
+    if taken is not None:
+        print(f"goes on from {taken.name}")
+        command += ["--resume_from_checkpoint", taken]
+    with (style / LOG).open("ab") as log:
+        training = subprocess.Popen(
+            [str(part) for part in [*command, *options]],
+            stdout=log, stderr=subprocess.STDOUT, env=os.environ | {"TQDM_MININTERVAL": "10"},
+        )  # fmt: skip
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            training.wait(max(0, seconds - (time.monotonic() - started)))
+        if training.poll() is None:
+            training.send_signal(signal.SIGTERM)  # ends the step under way, with a checkpoint and a style
+    code = training.wait()
+    said = (style / LOG).read_text(errors="replace").strip().splitlines()
+    print(said[-1] if said else f"train.py ended with code {code}")
+    if not Checkpoints(style / "checkpoints").all():
+        return code or 1
+    parts = leave(style, out, style / LOG)
+    print(f"{len(parts)} parts in {out}")
+    return 0 if code in (0, 128 + signal.SIGTERM) else code
+
+
+def _workers(folder: Path) -> int:
+    """As many processes that load data as the machine feeds a GPU with, at least those of the config."""
+    given = yaml.safe_load((folder / CONFIG_FILE).read_text())["num_workers"]
+    return max(given, min(8, (os.cpu_count() or 1) // 2))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """In a pack: `run`. `prepare.py --pack` calls `pack_command`."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        minutes = float(argv[0]) if argv and not argv[0].startswith("-") else None
+        return run(ROOT.parent, minutes, argv[int(minutes is not None) :])
+    except (SDPGANError, ValueError, OSError) as error:
+        print(f"pack.py: {error}", file=sys.stderr)
+        return 2
+
+
+def pack_command(argv: list[str]) -> int:
+    """`prepare.py --pack DIR ...`: 0, or 2 for what cannot be packed."""
+    parser = argparse.ArgumentParser(
+        prog="prepare.py", description="Writes a folder that trains on a bare machine (training/pack.py)."
+    )
+    parser.add_argument("--pack", type=Path, metavar="DIR", required=True)
+    parser.add_argument("--photos", metavar="SOURCE", required=True, help="as for train.py")
+    parser.add_argument("--paintings", metavar="SOURCE", required=True, help="as for train.py")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="as for train.py")
+    parser.add_argument("--masks", type=Path, metavar="DIR", help="as for train.py")
+    parser.add_argument("--vgg_weights", type=Path, metavar="FILE", required=True, help="as for train.py")
+    parser.add_argument("--initial_style", metavar="NAME|FOLDER|HUB_ID", help="as for train.py")
+    parser.add_argument("--mixed_precision", choices=("no", "fp16", "bf16"), default="bf16", help="there")
+    parser.add_argument("--max_minutes", type=float, default=9, help="of a run there (default: %(default)s)")
+    parser.add_argument("--megabytes", type=float, default=LIMIT_MB, help="of the folder (default: %(default)s)")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="of streamed sources")
+    parser.add_argument("--max_images", type=int, metavar="N", help="of streamed sources")
+    configuration.add_arguments(parser)
+    options = parser.parse_args(argv)
+    try:
+        config = configuration.read_config(options.config, configuration.given_arguments(options))
+        counts = pack(
+            options.pack, config, options.photos, options.paintings, options.vgg_weights, masks=options.masks,
+            initial_style=options.initial_style, max_minutes=options.max_minutes,
+            mixed_precision=options.mixed_precision, megabytes=options.megabytes, cache=options.cache,
+            max_images=options.max_images,
+        )  # fmt: skip
+    except (SDPGANError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    kinds = (f"{counts[kind]} of {counts[f'{kind}_there']} {kind}" for kind in ("photos", "paintings"))
+    print(f"{options.pack}: {', '.join(kinds)}, {size_of(options.pack) / 1e6:.1f} MB; sh {options.pack}/run.sh")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+#!/usr/bin/env python
+"""Makes a shipped style of a finished training: weights, D, config, provenance, and a card with a gallery.
+
+    python training/package_style.py --run OUTPUT_OF_TRAIN --name vangogh
+
+Writes sdpgan_hub/styles/NAME/{config.json,model.safetensors,discriminator.safetensors,training.json,README.md,
+gallery.jpg}. The gallery shows twelve photos whose terms are clear (space/examples) as the style paints them at 512 px.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from sdpgan_hub import SDPGAN  # noqa: E402
+from sdpgan_hub.errors import SDPGANError  # noqa: E402
+from sdpgan_hub.styles import SHIPPED  # noqa: E402
+from training import pictures  # noqa: E402
+from training.facts import DISCRIMINATOR_FILE, card_keywords, read_facts, write_facts  # noqa: E402
+from training.prepare import image_files, read_rgb  # noqa: E402
+
+CELL = (384, 512)
+"""Height and width of a painting in the gallery, in pixels."""
+GAP = 8
+COLUMNS = 3
+CLOSE_UPS = {
+    "astronaut": (0.02, 0.32, 0.42),
+    "officer": (0.16, 0.2, 0.62),
+    "flower": (0.15, 0.22, 0.6),
+    "temple": (0.1, 0.05, 0.55),
+}
+"""Photos of which a part is shown too: top and left corner and width, as shares of the photo's width and height."""
+
+
+def scenes(photos: list[Path]) -> list[np.ndarray]:
+    """The photos, and close-ups of some, as uint8 images of the size `CELL`."""
+    images = []
+    for path in photos:
+        photo = read_rgb(path)
+        images.append(_fitted(photo))
+        if path.stem in CLOSE_UPS:
+            height, width = photo.shape[:2]
+            top, left, share = CLOSE_UPS[path.stem]
+            part = photo[round(top * height) :, round(left * width) : round((left + share) * width)]
+            images.append(_fitted(part[: part.shape[1] * 3 // 4]))
+    return images
+
+
+def _fitted(photo: np.ndarray) -> np.ndarray:
+    """Scaled until it covers `CELL` and cut to it, nearer to the top than to the bottom, where faces are."""
+    height, width = CELL
+    scale = max(width / photo.shape[1], height / photo.shape[0])
+    size = max(height, round(scale * photo.shape[0])), max(width, round(scale * photo.shape[1]))
+    photo = pictures.scaled(photo, *size)
+    top, left = (photo.shape[0] - height) // 4, (photo.shape[1] - width) // 2
+    return np.ascontiguousarray(photo[top : top + height, left : left + width])
+
+
+def gallery(model: SDPGAN, photos: list[Path]) -> np.ndarray:
+    """Paintings, each with its photo in a corner, `COLUMNS` a row; uint8 H x W x 3."""
+    cells = []
+    for photo in scenes(photos):
+        cell = model.stylize(photo)
+        small = cv2.resize(photo, (CELL[1] // 4, CELL[0] // 4), interpolation=cv2.INTER_AREA)
+        small = np.pad(small, ((3, 0), (0, 3), (0, 0)), constant_values=255)
+        cell[-small.shape[0] :, : small.shape[1]] = small
+        cells.append(np.pad(cell, ((0, GAP), (0, GAP), (0, 0)), constant_values=255))
+    cells += [np.full_like(cells[0], 255)] * (-len(cells) % COLUMNS)
+    rows = [np.concatenate(cells[first : first + COLUMNS], axis=1) for first in range(0, len(cells), COLUMNS)]
+    return np.concatenate(rows)[:-GAP, :-GAP]
+
+
+def package(run: Path, name: str, photos: Path, limits: str = "", evaluation: str = "", history: str = "") -> Path:
+    """Writes the folder of the shipped style and returns it."""
+    facts = read_facts(run) | ({"history": history} if history else {})
+    model = SDPGAN.from_pretrained(run)
+    folder = SHIPPED / name
+    paths = image_files(photos)
+    keywords = card_keywords(facts) | {
+        "gallery": "![Paintings, each with its photo in the corner](gallery.jpg)\n\n"
+        "Painted by these weights at 512 x 384 px; the photo is in the corner (sources and terms in "
+        "space/examples/README.md)."
+    }
+    keywords |= {key: text for key, text in (("limits", limits), ("evaluation", evaluation)) if text}
+    model.save_pretrained(folder, repo_id=name, model_card_kwargs=keywords)
+    shutil.copyfile(run / DISCRIMINATOR_FILE, folder / DISCRIMINATOR_FILE)
+    write_facts(folder, facts)
+    sheet = cv2.cvtColor(gallery(model, paths), cv2.COLOR_RGB2BGR)
+    cv2.imwrite(str(folder / "gallery.jpg"), sheet, [cv2.IMWRITE_JPEG_QUALITY, 82])
+    return folder
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--run", type=Path, required=True, help="the output folder of train.py")
+    parser.add_argument("--name", required=True, help="the style's name")
+    parser.add_argument("--photos", type=Path, default=ROOT / "space" / "examples", help="photos of the gallery")
+    parser.add_argument("--evaluation", type=Path, help="the card's figures: what evaluate.py printed")
+    parser.add_argument("--limits", default="", help="the card's paragraph on limits, in Markdown")
+    parser.add_argument("--history", default="", help="what went before the run, for the card's section on training")
+    arguments = parser.parse_args(argv)
+    try:
+        evaluation = arguments.evaluation.read_text() if arguments.evaluation else ""
+        print(package(arguments.run, arguments.name, arguments.photos, arguments.limits, evaluation, arguments.history))
+    except SDPGANError as error:
+        print(f"package_style.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

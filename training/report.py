@@ -1,0 +1,103 @@
+#!/usr/bin/env python
+"""Writes README's table of figures from stored evaluations: nobody types one by hand.
+
+    python training/report.py
+
+Reads docs/evaluations/*.json, what `evaluate.py --json` wrote (a style and the peers measured beside it), and
+docs/evaluations/saliency.json, what `evaluate.py saliency --json` wrote. Replaces what stands between the two marks in
+README.md. `--store NAME FILE` puts an evaluation there first, without the figures of each photo.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+if not __package__:  # run as a file: the repository's root is not on the path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from sdpgan_hub.checkpoint import write_whole
+from sdpgan_hub.errors import SDPGANError
+from training.metrics.report import headline, saliency_table
+
+ROOT = Path(__file__).resolve().parents[1]
+STORE = ROOT / "docs" / "evaluations"
+SALIENCY = "saliency.json"
+MARKS = "<!-- figures: made by `python training/report.py`; do not edit by hand -->", "<!-- end of figures -->"
+COLUMNS = {
+    "deception rate": "deception rate",
+    "taken for a photo": "taken for a photo",
+    "salient detail kept": "salient detail",
+    "chroma / paintings'": "chroma",
+    "KID-768 / photos'": "KID-768",
+}
+"""Names in `headline` and how the table calls them."""
+
+
+def style_table(results: dict[str, dict[str, Any]]) -> str:
+    """A row for each stored evaluation, the painters' styles together; Markdown."""
+    rows = []
+    for name, result in sorted(results.items(), key=lambda item: (item[1]["painter"], item[1]["peer"], item[0])):
+        figures = headline(result)
+        label = name if result["peer"] else f"**`{name}`**"
+        values = ("" if figures.get(key) is None else f"{figures[key]:.2f}" for key in COLUMNS)
+        rows.append(f"| {result['painter']} | {label} | {' | '.join(values)} |")
+    head = f"| painter | painted by | {' | '.join(COLUMNS.values())} |"
+    return "\n".join([head, "|---|---|" + "---:|" * len(COLUMNS), *rows])
+
+
+def text() -> str:
+    """All between the marks."""
+    stored = {path.stem: json.loads(path.read_text()) for path in sorted(STORE.glob("*.json"))}
+    saliency = stored.pop(Path(SALIENCY).stem, None)
+    if not stored:
+        raise SDPGANError(f"{STORE} holds no evaluation; add one with --store NAME FILE.")
+    ones = list(stored.values())
+    settings, deceived = ones[0]["settings"], (ones[0]["generator"] or ones[0])["deception"]
+    parts = [
+        style_table(stored),
+        f"Measured on {settings['photos']} validation photos with a shorter side of {settings['size']} px, which no "
+        "training saw. *Deception rate*: the share of results that a classifier takes for the painter. The classifier "
+        f"recognises {deceived['held_back_accuracy']:.0%} of held-back images. *Salient detail*: 1 is the photo "
+        "itself, inside human-drawn masks. *Chroma*: the results' mean colourfulness over the paintings'. *KID-768*: "
+        "distance to other paintings over that of the untouched photos.",
+    ]
+    if saliency is not None:
+        parts += [f"The saliency network on {saliency['images']} images of {saliency['set']}:",
+                  saliency_table(saliency["figures"])]  # fmt: skip
+    return "\n\n".join(parts)
+
+
+def store(name: str, file: Path, painter: str, peer: bool) -> None:
+    """Keeps an evaluation, without "each"."""
+    result = json.loads(file.read_text())
+    result.pop("each", None)
+    STORE.mkdir(parents=True, exist_ok=True)
+    document = json.dumps(result | {"painter": painter, "peer": peer}, indent=1) + "\n"
+    write_whole(STORE / f"{name}.json", document.encode())
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="report.py", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--store", nargs=2, metavar=("NAME", "FILE"), help="keep what evaluate.py --json wrote")
+    parser.add_argument("--painter", default="", help="with --store: whose paintings they should be")
+    parser.add_argument("--peer", action="store_true", help="with --store: painted by another program")
+    options = parser.parse_args(argv)
+    try:
+        if options.store:
+            store(options.store[0], Path(options.store[1]), options.painter, options.peer)
+        readme = ROOT / "README.md"
+        before, _, rest = readme.read_text().partition(MARKS[0])
+        after = rest.partition(MARKS[1])[2]
+        write_whole(readme, f"{before}{MARKS[0]}\n{text()}\n{MARKS[1]}{after}".encode())
+    except (SDPGANError, OSError, ValueError) as error:
+        print(f"report.py: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
