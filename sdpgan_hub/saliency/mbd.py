@@ -72,7 +72,9 @@ def backgroundness(image: np.ndarray) -> np.ndarray:
 
 def _mahalanobis_distance(pixels: np.ndarray, strip: np.ndarray) -> np.ndarray:
     """From 3 x n pixels to the colours of a strip, m x 3: n values."""
-    covariance, mean = cv2.calcCovarMatrix(strip, None, cv2.COVAR_NORMAL | cv2.COVAR_ROWS | cv2.COVAR_SCALE)
+    covariance, mean = cv2.calcCovarMatrix(  # type: ignore[call-overload]  # OpenCV takes None for no mean
+        strip, None, cv2.COVAR_NORMAL | cv2.COVAR_ROWS | cv2.COVAR_SCALE
+    )
     values, vectors = np.linalg.eigh(covariance + COVARIANCE_REGULARISER * np.eye(3))
     whiten = (vectors / np.sqrt(values)).T
     red, green, blue = whiten.astype(np.float32) @ pixels - (whiten @ mean.T).astype(np.float32)
