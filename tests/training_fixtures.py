@@ -57,7 +57,7 @@ def vgg_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """photos/ (eight, of discs), masks/ of the discs, paintings/ (six, of grey stripes, stronger at the right) and cache/, all prepared.
+    """photos/ (eight, of discs), masks/ of the discs, paintings/ (six, of grey stripes) and cache/, all prepared.
 
     The masks stand for saliency references, which take longer than a tiny training.
     """
@@ -71,8 +71,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         _write(folder / "photos" / f"{number}.png", photo)
         _write(folder / "masks" / f"{number}.png", mask)
     for number in range(6):
-        rows, strength = np.sin(np.arange(64) * (number + 1) / 3), np.linspace(60, 110, 64)
-        stripes = 128 + rows[:, None, None] * strength[None, :, None] * np.ones(3)
+        stripes = (np.sin(np.arange(64) * (number + 1) / 3)[:, None, None] * 100 + 128) * np.ones((64, 64, 3))
         _write(folder / "paintings" / f"{number}.png", stripes.astype(np.uint8))
     prepare(
         folder / "photos", folder / "paintings", folder / "cache", masks=folder / "masks", progress=False, workers=1
