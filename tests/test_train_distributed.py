@@ -62,6 +62,14 @@ def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(launcher, w
     assert {"random_states_0.pkl", "random_states_1.pkl"} <= {path.name for path in checkpoint.iterdir()}
 
 
+def test_two_processes_train_the_projected_d_as_one_does(launcher, tmp_path):
+    settings = {"discriminator": "projected", "adversarial_loss": "hinge", "max_steps": STEPS}
+    launcher.run(tmp_path / "one", batch_size=4, **settings)
+    pair = start_pair(launcher, tmp_path / "two", batch_size=2, **settings)
+    assert [process.wait() for process in pair] == [0, 0], pair[0].text + pair[1].text
+    assert_same_losses(tmp_path / "two", tmp_path / "one")
+
+
 def test_accumulated_gradients_have_the_losses_of_the_doubled_batch(launcher, whole, tmp_path):
     launcher.run(tmp_path / "style", batch_size=2, gradient_accumulation_steps=2, max_steps=STEPS)
     assert_same_losses(tmp_path / "style", whole)

@@ -91,14 +91,14 @@ class Process:
     process: multiprocessing.Process
     log: Path
 
-    def wait(self, timeout: float = 60) -> int:
+    def wait(self, timeout: float = 300) -> int:
         self.process.join(timeout)
         if self.process.is_alive():
             self.process.kill()
             raise AssertionError(f"not done after {timeout} s: {self.text}")
         return self.process.exitcode
 
-    def wait_for(self, path: Path, timeout: float = 120) -> None:
+    def wait_for(self, path: Path, timeout: float = 300) -> None:
         """Until `path` is there or the process has ended."""
         deadline = time.monotonic() + timeout
         while not path.exists() and self.process.is_alive():
@@ -142,7 +142,7 @@ class Launcher:
         self.processes.append(Process(process, log))
         return self.processes[-1]
 
-    def run(self, output: Path, *flags: str, code: int = 0, timeout: float = 60, **settings: object) -> str:
+    def run(self, output: Path, *flags: str, code: int = 0, timeout: float = 300, **settings: object) -> str:
         """Starts, waits, checks the exit code, and gives what was printed."""
         process = self.start(output, *flags, **settings)
         assert process.wait(timeout) == code, process.text

@@ -32,8 +32,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--initial_style",
         metavar="NAME|FOLDER|HUB_ID",
-        help="start from the G and S of this style (default: from random weights); its networks must be the config's "
-        "(bilinear and resize up-sampling share their weights)",
+        help="start from the G, S and, where it was kept, D of this style (default: from random weights); its networks "
+        "must be the config's",
     )
     parser.add_argument("--vgg_weights", type=Path, help="VGG-19 as a safetensors file (default: timm's download)")
     parser.add_argument("--mixed_precision", choices=("no", "fp16", "bf16"), help="default: Accelerate's setting")

@@ -31,6 +31,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,8 +54,9 @@ ROOT = Path(__file__).resolve().parents[1]
 LIMIT_MB = 60
 PART_BYTES = 15_000_000
 PARTS = "state.tar."
-JPEG = [cv2.IMWRITE_JPEG_QUALITY, 90, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-REFERENCE_BYTES_PER_PIXEL = 0.2
+QUALITIES = (92, 86, 80)
+"""Of JPEG: the first at which a set fits; at the last, a part of the set is taken."""
+REFERENCE_BYTES_PER_PIXEL = 0.3
 """Room that is kept for a saliency reference, a PNG of flat patches, until its size is known."""
 REFERENCE_LABEL_BYTES = 200
 LARGEST_SHARE_OF_PAINTINGS = 0.5
@@ -201,36 +203,47 @@ def _write_images(
 
     Room is kept for the saliency reference of each, which is its mask where it has one. Returns how many there are.
     """
+    shuffled = [files[number] for number in np.random.default_rng(0).permutation(len(files))]
+    for quality in QUALITIES:
+        content: dict[Path, bytes] = {}
+        left, kept, everything = room, 0, True
+        for image, mask in _scaled(shuffled, side, mask_of or {}):
+            more = {folder / f"{kept:05d}.jpg": _encoded(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])}
+            left -= sum(map(len, more.values()))
+            if mask is None:
+                left -= reference_bytes_per_pixel * image.shape[0] * image.shape[1]
+            else:
+                more[folder.parent / "masks" / f"{kept:05d}.png"] = _encoded(".png", mask, [])
+                left -= 2 * len(more[folder.parent / "masks" / f"{kept:05d}.png"]) + REFERENCE_LABEL_BYTES
+            if left < 0:
+                everything = False
+                break
+            content |= more
+            kept += 1
+        if everything:
+            break
+    folder.mkdir()
+    for path, data in content.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+    return kept
+
+
+def _scaled(files: list[Path], side: int, mask_of: dict[Path, Path]) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    """Each readable image with a shorter side of at most `side` px, uint8 H x W x 3, and its mask, uint8 H x W."""
     from training import pictures
     from training.prepare import read_mask
 
-    folder.mkdir()
-    kept = 0
-    for number in np.random.default_rng(0).permutation(len(files)):
+    for file in files:
         try:
-            image = pictures.read(files[number])
+            image = pictures.read(file)
         except SDPGANError as error:
             print(f"warning: skipped {error}", file=sys.stderr)
             continue
         scale = min(1, side / min(image.shape[:2]))
         height, width = (max(1, round(scale * length)) for length in image.shape[:2])
-        content = {folder / f"{kept:05d}.jpg": _encoded(".jpg", pictures.scaled(image, height, width), JPEG)}
-        taken = sum(map(len, content.values()))
-        mask = (mask_of or {}).get(files[number])
-        if mask is not None:
-            png = _encoded(".png", read_mask(mask, height, width), [])
-            content[folder.parent / "masks" / f"{kept:05d}.png"] = png
-            taken += 2 * len(png) + REFERENCE_LABEL_BYTES
-        else:
-            taken += round(reference_bytes_per_pixel * height * width)
-        room -= taken
-        if room < 0:
-            break
-        for path, data in content.items():
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(data)
-        kept += 1
-    return kept
+        mask = read_mask(mask_of[file], height, width) if file in mask_of else None
+        yield pictures.scaled(image, height, width), mask
 
 
 def _encoded(suffix: str, image: np.ndarray, options: list[int]) -> bytes:
@@ -268,6 +281,7 @@ def leave(style: Path, out: Path, log: Path) -> list[Path]:
         for path in sorted(style.iterdir()):
             if path.is_file() or path.name == "logs":
                 tar.add(path, f"style/{path.name}")
+    shutil.rmtree(light)
     sheets = sorted((style / "samples").glob("*.png"))
     for old in out.glob(f"{PARTS}*"):
         old.unlink()
