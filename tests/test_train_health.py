@@ -221,15 +221,30 @@ EVERYTHING = {
 }  # fmt: skip
 
 
+@pytest.fixture
+def in_float64(monkeypatch):
+    """Puts a trainer's networks and a batch into float64, where no rounding pushes a ReLU or a hinge past its kink."""
+
+    def convert(one, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        for network in (one.model, one.discriminator, one.vgg):
+            network.double()
+        monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+        torch.set_default_dtype(torch.float64)
+        return {key: value.double() for key, value in batch.items()}
+
+    yield convert
+    torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize(
     "settings",
     [{}, EVERYTHING, {"saliency_size": 32, "saliency_network": "false"}, {"discriminator": "projected"}],
     ids=["paper", "everything", "whole references as masks", "projected bce"],
 )
-def test_the_terms_one_after_the_other_give_the_values_and_the_gradients_of_their_sum(trainer, settings):
+def test_the_terms_one_after_the_other_give_the_values_and_the_gradients_of_their_sum(trainer, settings, in_float64):
     one = trainer(**settings)
     one.discriminator.eval()  # spectral norms stay as they are
-    batch, weights = batch_of(one), one.schedule.weights(0)
+    batch, weights = in_float64(one, batch_of(one)), one.schedule.weights(0)
     numbers = one.backward(batch)
     gradients = [
         {name: parameter.grad.clone() for name, parameter in network.named_parameters() if parameter.grad is not None}
