@@ -16,6 +16,7 @@ from torch.utils.data import Dataset, Sampler
 from sdpgan_hub.errors import SDPGANError
 
 from .config import TrainingConfig
+from .pictures import scaled
 from .prepare import read_rgb, readable_painting_path, readable_photo_path, saliency_path
 from .sources import Source, Streamed, open_source
 
@@ -159,11 +160,9 @@ class UnpairedImages(Dataset):
         random = np.random.default_rng((self.config.seed, number))
         path = self.photos[self._order(epoch)[position]]
         painting_path = self.paintings[random.integers(len(self.paintings))]
-        sample = self._sample("photo", read_rgb(path), self.config.photo_scales, random, self._reference(path))
-        sample |= self._sample("painting", read_rgb(painting_path), self.config.painting_scales, random)
-        sample["edge_blurred"] = _signed(edge_blurred(sample.pop("painting_pixels")))
-        del sample["photo_pixels"]
-        return sample
+        sample, _ = self._sample("photo", read_rgb(path), self.config.photo_scales, random, self._reference(path))
+        of_painting, crop = self._sample("painting", read_rgb(painting_path), self.config.painting_scales, random)
+        return sample | of_painting | {"edge_blurred": _signed(edge_blurred(crop))}
 
     def _sample(
         self,
@@ -172,29 +171,30 @@ class UnpairedImages(Dataset):
         scales: tuple[float, ...],
         random: np.random.Generator,
         reference: np.ndarray | None = None,
-    ) -> dict[str, Tensor | np.ndarray]:
+    ) -> tuple[dict[str, Tensor], np.ndarray]:
+        """What a sample holds of one image, and its crop as uint8."""
         config, side = self.config, self.config.crop_size
         if random.random() < 0.5:
-            image = image[:, ::-1]
-            reference = None if reference is None else reference[:, ::-1]
+            image = np.ascontiguousarray(image[:, ::-1])
+            reference = None if reference is None else np.ascontiguousarray(reference[:, ::-1])
         if random.random() < config.tone_jitter:
             image = _other_tone(image, random)
         limit = MAX_ENLARGEMENT if name == "painting" else math.inf
         height, width, top, left = self._place(image.shape, scales, limit, random)
-        crop = _scaled(image, height, width)[top : top + side, left : left + side]
-        sample = {name: _signed(crop), f"{name}_pixels": crop}
+        crop = scaled(image, height, width)[top : top + side, left : left + side]
+        sample = {name: _signed(crop)}
         if size := config.saliency_size:
-            whole = cv2.resize(np.ascontiguousarray(image), (size, size), interpolation=cv2.INTER_AREA)
+            whole = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
             sample[f"{name}_whole"] = _signed(whole)
             box = (top / height, left / width, side / height, side / width)
             sample[f"{name}_box"] = torch.tensor(box, dtype=torch.float32)
         if reference is not None:
             if size:
-                reference = cv2.resize(np.ascontiguousarray(reference), (size, size), interpolation=cv2.INTER_AREA)
+                reference = cv2.resize(reference, (size, size), interpolation=cv2.INTER_AREA)
             else:
-                reference = _scaled(reference, height, width)[top : top + side, left : left + side]
+                reference = scaled(reference, height, width)[top : top + side, left : left + side]
             sample["reference"] = torch.from_numpy(np.ascontiguousarray(reference)).float().div(255)[None]
-        return sample
+        return sample, crop
 
     def _place(
         self, shape: tuple[int, ...], scales: tuple[float, ...], limit: float, random: np.random.Generator
@@ -219,13 +219,6 @@ class UnpairedImages(Dataset):
             self._ordered_epoch = epoch
             self._permutation = np.random.default_rng((self.config.seed, 2**32, epoch)).permutation(len(self.photos))
         return self._permutation
-
-
-def _scaled(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    if image.shape[:2] == (height, width):
-        return image
-    method = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_CUBIC
-    return cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=method)
 
 
 def _other_tone(image: np.ndarray, random: np.random.Generator) -> np.ndarray:

@@ -67,10 +67,8 @@ class Health:
     def at_chance(self) -> str | None:
         """Why D tells paintings from results no better than a constant would, as a clause; None where it does."""
         values = self.recent.get("loss/discriminator", ())
-        if len(values) < self.window or max(values) < self.constant_loss - CHANCE_MARGIN:
-            return None
         near = sum(value > self.constant_loss - CHANCE_MARGIN for value in values)
-        if near < SHARE * self.window:
+        if len(values) < self.window or near < SHARE * self.window:
             return None
         return (
             f"D's loss stayed within {CHANCE_MARGIN} of {self.constant_loss:.3f}, that of a D with one answer for "

@@ -56,13 +56,15 @@ def text() -> str:
     if not stored:
         raise SDPGANError(f"{STORE} holds no evaluation; add one with --store NAME FILE.")
     ones = list(stored.values())
-    settings, deceived = ones[0]["settings"], (ones[0]["generator"] or ones[0])["deception"]
+    first = ones[0]["generator"] or ones[0]
+    settings, deceived, detail = ones[0]["settings"], first["deception"], first["detail"]
     parts = [
         style_table(stored),
         f"Measured on {settings['photos']} validation photos with a shorter side of {settings['size']} px, which no "
         "training saw. *Deception rate*: the share of results that a classifier takes for the painter. The classifier "
         f"recognises {deceived['held_back_accuracy']:.0%} of held-back images. *Salient detail*: 1 is the photo "
-        "itself, inside human-drawn masks. *Chroma*: the results' mean colourfulness over the paintings'. *KID-768*: "
+        f"itself, inside the human-drawn masks of {detail['human_masks']} photos and the saliency references of "
+        f"{detail['reference_masks']}. *Chroma*: the results' mean colourfulness over the paintings'. *KID-768*: "
         "distance to other paintings over that of the untouched photos.",
     ]
     if saliency is not None:
