@@ -6,6 +6,7 @@ Tensors are N x C x H x W; images are RGB in [-1, 1], saliency maps have one cha
 from __future__ import annotations
 
 import functools
+import math
 
 import torch
 import torch.nn.functional as F
@@ -15,8 +16,11 @@ DETAIL_SIGMA = 4.0
 """Fine structure is what a Gaussian of this many pixels leaves out."""
 NOISE_PERIOD = 1024
 """Rows and columns after which `smooth_noise` repeats itself."""
-NOISE_SCALES = (4, 8, 16)
-"""Distances in pixels between the random values of the three layers of `smooth_noise`."""
+NOISE_SCALES = (16, 32)
+"""Distances in pixels between the random values of the layers of `smooth_noise`. Finer ones would make the painting of
+a crop that starts a pixel further another one."""
+LARGEST_STEP = 2.4
+"""`coarse_to_fine` enlarges by less than this from one size to the next."""
 GUIDE_RADIUS = 4
 """Of the guided filter's windows, in pixels of the small map."""
 GUIDE_EPSILON = 0.01
@@ -71,6 +75,44 @@ def guided_enlargement(small_map: Tensor, small_photo: Tensor, photo: Tensor) ->
     return (slope * luma(photo.float()) + intercept).clamp(-1, 1)
 
 
+def coarse_to_fine(height: int, width: int, brush_size: int) -> list[tuple[int, int]]:
+    """The sizes at which a photo of `height` x `width` pixels is painted, one after the other; the last is its own.
+
+    At the first the shorter side is about `brush_size`, and each is at most 2 to 2.4 times the one before. The sides
+    are multiples of 4. A photo of about `brush_size`, or below, is painted once, and so is any with a `brush_size` of 0.
+    """
+    ratio = min(height, width) / brush_size if brush_size else 1
+    steps = max(0, math.ceil(math.log(max(ratio, 1)) / math.log(LARGEST_STEP) - 0.2))
+    shares = [ratio ** (step / steps - 1) for step in range(steps)]
+    return [(max(16, 4 * round(share * height / 4)), max(16, 4 * round(share * width / 4))) for share in shares] + [
+        (height, width)
+    ]
+
+
+def underpainted(painting: Tensor, photo: Tensor, saliency: Tensor | None) -> Tensor:
+    """What is painted over next: a smaller painting at the photo's size, and the photo itself where people look.
+
+        (1 - s) (P + Y(x) - Y(x'))  +  s x,    s = (S(x) + 1) / 2
+
+    P is the painting enlarged, x' the photo as the painting saw it, enlarged, and Y the luma (ITU-R BT.601). So broad
+    strokes have the photo's sharp edges, and what people look at is painted with the finer brush of this size alone.
+
+    Args:
+        painting: of a smaller copy of the photo, N x 3 x h x w in [-1, 1].
+        photo: x, N x 3 x H x W in [-1, 1].
+        saliency: S(x), N x 1 x H x W in [-1, 1]; None: 0 everywhere, for a model without S.
+
+    Returns:
+        N x 3 x H x W in [-1, 1].
+    """
+    size = photo.shape[-2:]
+    coarse = resized(luma(resized(photo, *painting.shape[-2:])), *size)
+    broad = resized(painting, *size) + luma(photo) - coarse
+    if saliency is None:
+        return broad.clamp(-1, 1)
+    return torch.lerp(broad, photo, ((saliency + 1) / 2).to(broad.dtype)).clamp(-1, 1)
+
+
 def keep_detail(painting: Tensor, photo: Tensor, saliency: Tensor, share: float) -> Tensor:
     """The painting with fine structure of the photo where people look, beyond the paper: a skip connection around G.
 
@@ -103,7 +145,7 @@ def _blurred(image: Tensor) -> Tensor:
 def smooth_noise(height: int, width: int, top: int = 0, left: int = 0) -> Tensor:
     """The noise from which G draws strokes in flat areas, 3 x `height` x `width`, of mean 0; always the same.
 
-    Normal noise at 1/4, 1/8 and 1/16 of the resolution, each of about unit deviation, enlarged and added. It belongs to
+    Normal noise at 1/16 and 1/32 of the resolution, each of about unit deviation, enlarged and added. It belongs to
     places in pixels and repeats itself after `NOISE_PERIOD`: (`top`, `left`) is the place of the first pixel. So a
     photo is painted the same way each time, a crop that starts a pixel further hardly differs, and a tile fits the
     next.

@@ -30,6 +30,7 @@ LATER_ARGUMENTS = {
     "normalization": "instance",
     "antialiasing": False,
     "noise": 0.0,
+    "brush_size": 0,
 }
 """What a config.json that was written before these keys existed means: the paper."""
 
@@ -62,6 +63,9 @@ class SDPGAN(
         normalization: of G, "instance" (the paper) or "pixel".
         antialiasing: a binomial filter before every convolution of stride 2.
         noise: amplitude of the smooth noise that G paints flat areas from (`filters.smooth_noise`); 0 in the paper.
+        brush_size: the shorter side, in pixels, at which larger photos are painted first, with strokes that are broad
+            in the end; from there they are painted coarse to fine (`filters.coarse_to_fine`, `filters.underpainted`).
+            0 (the paper): once, at their own size.
         keep_detail: the share, 0 to 1, of the photo's fine structure that paintings have where S is highest
             (`filters.keep_detail`); 0 in the paper.
 
@@ -86,6 +90,7 @@ class SDPGAN(
         normalization: str = "instance",
         antialiasing: bool = False,
         noise: float = 0.0,
+        brush_size: int = 0,
         keep_detail: float = 0.0,
     ):
         super().__init__()
@@ -94,7 +99,8 @@ class SDPGAN(
                 "feature_concatenation needs the saliency network; set it to False, or saliency_network True."
             )
         _check_keep_detail(keep_detail, saliency_network)
-        _check_saliency_size(saliency_size)
+        _check_size("saliency_size", saliency_size)
+        _check_size("brush_size", brush_size)
         _check_noise(noise)
         self.config: dict[str, int | float | str | bool] = {
             "base_channels": base_channels,
@@ -107,6 +113,7 @@ class SDPGAN(
             "normalization": normalization,
             "antialiasing": antialiasing,
             "noise": float(noise),
+            "brush_size": brush_size,
             "keep_detail": float(keep_detail),
         }
         self.saliency_network = (
@@ -123,32 +130,55 @@ class SDPGAN(
         return next(self.parameters()).device
 
     def forward(
-        self, x: Tensor, whole: Tensor | None = None, boxes: Tensor | None = None
+        self,
+        x: Tensor,
+        whole: Tensor | None = None,
+        boxes: Tensor | None = None,
+        noise_starts: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Photos, or crops of photos, to paintings and their saliency maps, with one run of S.
+        """Photos to paintings and their saliency maps, with one run of S; crops of photos are painted once, as they are.
 
         Args:
             x: N x 3 x H x W, RGB in [-1, 1]; H and W multiples of 4, at least 16.
             whole: where x are crops, copies of the whole photos for S, N x 3 x `saliency_size` x `saliency_size`.
             boxes: where the crops lie, N x 4: top, left, height and width as shares of the photo's.
+            noise_starts: where the noise of each starts, N x 2, row and column; by default at its first pixel.
 
         Returns:
             The paintings, N x 3 x H x W in [-1, 1], and the maps, N x 1 x H x W in [-1, 1]; None for the maps where S
             is left out. With `whole`, the maps are those of the whole photos, at the size of the copies.
         """
         if self.saliency_network is None:
-            return self._generate(x, None), None
+            painting = self._coarse_to_fine(x) if whole is None else self._generate(x, None, noise_starts)
+            return painting, None
         if whole is None:
             seen = self._seen(x)
             saliency, features = self.saliency_network(seen)
-            return self._generate(x, features), self._full_size(saliency, seen, x)
+            return self._coarse_to_fine(x, features, saliency, seen), self._full_size(saliency, seen, x)
         saliency, features = self.saliency_network(whole)
         height, width = x.shape[-2:]
         cropped = [
             filters.crop_and_resize(feature, boxes, height >> level, width >> level)
             for level, feature in enumerate(features)
         ]
-        return self._generate(x, cropped), saliency
+        return self._generate(x, cropped, noise_starts), saliency
+
+    def _coarse_to_fine(
+        self,
+        x: Tensor,
+        features: SaliencyFeatures | None = None,
+        saliency: Tensor | None = None,
+        seen: Tensor | None = None,
+    ) -> Tensor:
+        """Paintings of whole photos, each size over the one before."""
+        painting = None
+        for size in filters.coarse_to_fine(*x.shape[-2:], self.config["brush_size"]):
+            photo = x if size == x.shape[-2:] else filters.resized(x, *size)
+            if painting is not None:
+                here = None if saliency is None else self._full_size(saliency, seen, photo)
+                photo = filters.underpainted(painting, photo, here)
+            painting = self._generate(photo, features)
+        return painting
 
     def _seen(self, x: Tensor) -> Tensor:
         """What S sees of whole photos: copies of `saliency_size`, or the photos themselves."""
@@ -156,21 +186,25 @@ class SDPGAN(
         return filters.resized(x, size, size) if size else x
 
     def _full_size(self, saliency: Tensor, seen: Tensor, x: Tensor) -> Tensor:
-        """S's map of the copy `seen` of x at the size of x."""
-        return filters.guided_enlargement(saliency, seen, x) if self.config["saliency_size"] else saliency
+        """S's map of the copy `seen` of the photo at the size of x."""
+        if seen.shape == x.shape:
+            return saliency
+        if not self.config["saliency_size"]:
+            return filters.resized(saliency, *x.shape[-2:])
+        return filters.guided_enlargement(saliency, seen, x)
 
-    def _generate(self, x: Tensor, features: SaliencyFeatures | None) -> Tensor:
-        """G of photos and S's features; in training the noise starts anywhere, else at its first pixel."""
+    def _generate(self, x: Tensor, features: SaliencyFeatures | None, noise_starts: Tensor | None = None) -> Tensor:
+        """G of photos with noise and S's features."""
         if self.config["noise"]:
             height, width = x.shape[-2:]
-            starts = torch.randint(filters.NOISE_PERIOD, (len(x), 2)) if self.training else torch.zeros(1, 2).long()
+            starts = torch.zeros(1, 2).long() if noise_starts is None else noise_starts
             noise = torch.stack([filters.smooth_noise(height, width, *start) for start in starts.tolist()])
             x = x + self.config["noise"] * noise.to(x)
         return self.generator(x, features if self.generator.feature_concatenation else None)
 
     def _paint(self, x: Tensor, keep_detail: float, map_wanted: bool) -> tuple[Tensor, ...]:
         """The painting and, where wanted, the map; without S's decoder, or S, where neither needs it."""
-        if not (keep_detail or map_wanted):
+        if not (keep_detail or map_wanted or self.config["brush_size"]):
             features = self.saliency_network.encode(self._seen(x)) if self.generator.feature_concatenation else None
             return (self._generate(x, features),)
         painting, saliency = self(x)
@@ -481,10 +515,10 @@ def _check_keep_detail(share: float, saliency_network: bool) -> None:
         raise SDPGANError("keep_detail needs the saliency network, which this model is without; leave it 0.")
 
 
-def _check_saliency_size(size: int) -> None:
+def _check_size(name: str, size: int) -> None:
     whole = isinstance(size, int) and not isinstance(size, bool)
     if not whole or (size and (size < MIN_SIZE or size % SIZE_MULTIPLE)):
-        raise SDPGANError(f"saliency_size is {size!r}; give 0, or a multiple of {SIZE_MULTIPLE} from {MIN_SIZE} up.")
+        raise SDPGANError(f"{name} is {size!r}; give 0, or a multiple of {SIZE_MULTIPLE} from {MIN_SIZE} up.")
 
 
 def _check_noise(amplitude: float) -> None:

@@ -12,12 +12,14 @@ from sdpgan_hub.filters import (
     NOISE_PERIOD,
     NOISE_SCALES,
     _noise_field,
+    coarse_to_fine,
     crop_and_resize,
     guided_enlargement,
     keep_detail,
     luma,
     resized,
     smooth_noise,
+    underpainted,
 )
 
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -90,6 +92,40 @@ def test_an_enlarged_map_follows_the_edge_of_the_photo_closer_than_bilinear_resi
     assert (guided - disc).abs().mean() < 0.5 * (bilinear - disc).abs().mean()
 
 
+# coarse to fine
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(20, 20), (256, 300), (512, 512), (640, 427), (1200, 3000), (3024, 4032)]
+)
+def test_sizes_go_from_the_brush_size_to_the_photo_s_in_steps_of_about_two(height: int, width: int):
+    sizes = coarse_to_fine(height, width, 256)
+    assert sizes[-1] == (height, width)
+    assert all(side % 4 == 0 for size in sizes[:-1] for side in size)
+    shorter = [min(size) for size in sizes]
+    assert shorter[0] == pytest.approx(256, rel=0.2) or height < 256
+    assert all(1.2 < b / a < 2.5 for a, b in zip(shorter, shorter[1:], strict=False))
+    assert all(a / b == pytest.approx(height / width, rel=0.03) for a, b in sizes)
+    assert coarse_to_fine(height, width, 0) == [(height, width)]
+
+
+def test_what_is_painted_over_is_its_formula_in_plain_numpy():
+    small, photo, saliency = random(2, 3, 12, 16), random(2, 3, 24, 32).flip(3), random(2, 1, 24, 32)
+
+    def enlarged(image: torch.Tensor) -> np.ndarray:
+        return resized(image, 24, 32).numpy()
+
+    def grey(image: np.ndarray) -> np.ndarray:
+        return np.einsum("nchw,c->nhw", image, LUMA)[:, None]
+
+    broad = enlarged(small) + grey(photo.numpy()) - grey(enlarged(resized(photo, 12, 16)))
+    share = (saliency.numpy() + 1) / 2
+    expected = np.clip((1 - share) * broad + share * photo.numpy(), -1, 1)
+    np.testing.assert_allclose(underpainted(small, photo, saliency).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(underpainted(small, photo, None).numpy(), broad.clip(-1, 1), atol=1e-5)
+    torch.testing.assert_close(underpainted(small, photo, torch.ones(1)), photo)
+
+
 # keep_detail
 
 
@@ -124,7 +160,7 @@ def test_the_noise_is_the_same_in_every_process_and_on_every_device():
     torch.manual_seed(7)
     with torch.device("meta"):
         first = smooth_noise(1, 4)[0, 0]
-    assert first.tolist() == pytest.approx([-1.40518, -1.30212, -1.30554, -1.35365], abs=1e-5)
+    assert first.tolist() == pytest.approx([0.40162, 0.35841, 0.31278, 0.26394], abs=1e-5)
 
 
 def test_the_noise_belongs_to_places_and_repeats_itself_after_its_period():

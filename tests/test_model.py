@@ -28,6 +28,7 @@ DEPARTED = {
     "normalization": "pixel",
     "antialiasing": True,
     "noise": 0.05,
+    "brush_size": 32,
 }
 """The departures from the paper that the shipped styles have, all at once."""
 
@@ -195,6 +196,7 @@ def test_s_runs_once_and_its_decoder_only_for_a_map(either, photo, call, runs_of
     call(either, photo)
     for hook in hooks:
         hook.remove()
+    runs_of_its_decoder = max(runs_of_its_decoder, either.config["brush_size"] > 0)  # painting over takes a map
     assert (ran.count("S"), ran.count("decoder")) == (runs_of_s, runs_of_its_decoder)
 
 
@@ -299,6 +301,7 @@ def test_config_json_holds_the_arguments_and_the_marker(saved):
         "normalization": "instance",
         "antialiasing": False,
         "noise": 0.0,
+        "brush_size": 0,
         "keep_detail": 0.0,
     }
 
@@ -351,7 +354,7 @@ def test_a_style_s_own_keep_detail_is_the_default_of_stylize_and_no_part_of_forw
 
 @torch.no_grad()
 def test_with_a_saliency_size_the_map_is_that_of_a_square_copy_along_the_photo_s_edges(photo):
-    model, x = built(DEPARTED), signed(photo[:60])
+    model, x = built({**DEPARTED, "brush_size": 0}), signed(photo[:60])
     copy = filters.resized(x, 64, 64)
     saliency, features = model.saliency_network(copy)
     expected = (filters.guided_enlargement(saliency, copy, x)[0, 0].numpy() + 1) / 2
@@ -375,7 +378,7 @@ def test_with_a_saliency_size_the_map_of_an_enlarged_photo_is_that_of_the_photo(
 @pytest.mark.parametrize("options", [{}, {"feature_concatenation": False}])
 def test_crops_with_their_boxes_are_painted_as_in_the_whole_photo(options):
     # G is local here; S, whose norms see the whole image, looks at the same copy of the whole photo
-    model = built({**DEPARTED, "noise": 0.0, **options}).double()
+    model = built({**DEPARTED, "noise": 0.0, "brush_size": 0, **options}).double()
     photo = signed(np.ascontiguousarray(data.astronaut()[:128, 150:294])).double()
     painting, _ = model(photo)
     copy = filters.resized(photo, 64, 64)
@@ -404,13 +407,44 @@ def test_noise_gives_flat_areas_something_to_paint_from_and_the_same_each_time()
     assert inside[0.0] < 0.5 and inside[1.0] > 2
 
 
-def test_in_training_the_noise_of_each_photo_starts_anywhere():
-    model = built({**DEPARTED, "noise": 0.3, "saliency_network": False, "feature_concatenation": False})
-    photos = torch.zeros(2, 3, 32, 32)
-    assert torch.equal(*model(photos)[0])
-    model.train()
-    first, second = model(photos)[0]
-    assert (first - second).abs().max() > 0.01 and (first - model(photos)[0][0]).abs().max() > 0.01
+@torch.no_grad()
+def test_noise_starts_where_it_is_told():
+    model = built({**DEPARTED, "noise": 1.0})
+    photos, whole, boxes = torch.zeros(2, 3, 64, 64), torch.zeros(2, 3, 64, 64), torch.tensor([[0.0, 0, 1, 1]] * 2)
+    first, second = model(photos, whole, boxes, torch.tensor([[0, 0], [8, 4]]))[0]
+    assert (first - second).abs().max() > 0.01
+    torch.testing.assert_close(first[:, 40:-16, 36:-16], second[:, 32:-24, 32:-20], atol=0.01, rtol=0)
+
+
+# coarse to fine
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("options", [{}, {"saliency_network": False, "feature_concatenation": False}])
+def test_a_photo_larger_than_the_brush_size_is_painted_over_a_smaller_painting_of_it(options):
+    model = built({**DEPARTED, **options})
+    photo = signed(np.ascontiguousarray(data.astronaut()[:64, 150:246]))
+    once = built({**DEPARTED, **options, "brush_size": 0})
+    features, map_ = None, None
+    if model.saliency_network is not None:
+        copy = filters.resized(photo, 64, 64)
+        saliency, features = model.saliency_network(copy)
+        map_ = filters.guided_enlargement(saliency, copy, photo)
+    small = once._generate(filters.resized(photo, 32, 48), features)
+    expected = once._generate(filters.underpainted(small, photo, map_), features)
+    torch.testing.assert_close(model(photo)[0], expected, atol=1e-5, rtol=0)
+    assert (once(photo)[0] - expected).abs().max() > 0.01
+    of_its_size = photo[..., :32, :48]
+    torch.testing.assert_close(model(of_its_size)[0], once(of_its_size)[0], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_what_is_all_salient_is_painted_from_the_photo_alone():
+    model, once = built(DEPARTED), built({**DEPARTED, "brush_size": 0})
+    for one in (model, once):
+        one.saliency_network.output[0].bias.fill_(20)
+    photo = signed(np.ascontiguousarray(data.astronaut()[:64, 150:214]))
+    torch.testing.assert_close(model(photo)[0], once(photo)[0], atol=1e-5, rtol=0)
 
 
 def test_noise_that_was_made_in_inference_can_be_trained_with():
@@ -424,7 +458,7 @@ def test_noise_that_was_made_in_inference_can_be_trained_with():
 @pytest.mark.parametrize(
     ("argument", "value"),
     [
-        *(("saliency_size", value) for value in (-4, 8, 30, 64.0, "64", True, None)),
+        *((name, value) for name in ("saliency_size", "brush_size") for value in (-4, 8, 30, 64.0, "64", True, None)),
         *(("noise", value) for value in (-0.1, float("nan"), float("inf"), "0.1", True)),
         *(("keep_detail", value) for value in (-0.1, 1.1, float("nan"), "0.5", True)),
     ],

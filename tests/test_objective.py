@@ -114,6 +114,16 @@ def test_the_identity_loss_is_the_mean_absolute_difference():
     assert objective.identity_loss(repainted, painting).item() == pytest.approx(expected, rel=1e-6)
 
 
+def test_the_shift_loss_is_the_change_of_what_both_see():
+    image = logits(0, 1, 3, 64, 64)
+    further = torch.nn.functional.pad(image[:, :, 2:, 3:], (0, 3, 0, 2))
+    assert objective.shift_loss(image, further, 2, 3) == 0
+    further = further + 0.1
+    further[:, :, :16] = further[..., -16:] = 9  # what a border may do
+    assert objective.shift_loss(image, further, 2, 3).item() == pytest.approx(0.1, rel=1e-5)
+    assert objective.shift_loss(image, further, 3, 2).item() > 0.5
+
+
 def test_less_chroma_is_the_luma_and_a_share_of_the_rest():
     image = logits(0, 2, 3, 4, 4)
     luma = np.einsum("c,ncyx->nyx", [0.299, 0.587, 0.114], image.numpy())[:, None]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from training_fixtures import batch_of
 
 from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.filters import crop_and_resize
@@ -131,6 +132,44 @@ def test_scales_of_photos_and_paintings_are_drawn_apart_and_paintings_are_hardly
     assert 64 <= min(sides) < 75 and max(sides) == pytest.approx(64 * MAX_ENLARGEMENT)
     enlarged = dataset(images, saliency_size=32, image_size=64, photo_scales=(3, 3))[0]["photo_box"]
     assert 32 / enlarged[2].item() == pytest.approx(192)  # photos may be
+
+
+def test_with_a_brush_size_every_other_photo_is_twice_as_large_and_painted_over(images: Path):
+    samples = [dataset(images, saliency_size=32, brush_size=64)[number] for number in range(4)]
+    assert [sample["repainted"].item() for sample in samples] == [False, True, False, True]
+    assert [32 / sample["photo_box"][2].item() for sample in samples] == pytest.approx([64, 128, 64, 128])
+
+
+BRUSH = {
+    "saliency_size": 32,
+    "brush_size": 32,
+    "noise": 0.1,
+    "w_identity": 1,
+    "w_shift": 1,
+    "crop_size": 64,
+    "image_size": 64,
+}
+
+
+def test_a_photo_is_painted_once_more_from_its_next_pixels(trainer):
+    one = trainer(**BRUSH)
+    batch, weights = batch_of(one), one.schedule.weights(100)
+    crops, whole, boxes, starts = one.generator_inputs(batch, weights, 2, 3)
+    assert len(crops) == len(whole) == len(boxes) == len(starts) == 4  # two photos, a painting, a photo once more
+    torch.testing.assert_close(crops[2], batch["painting"][0])
+    assert torch.equal(crops[3, :, :-2, :-3], crops[0, :, 2:, 3:]) and torch.equal(starts[3], starts[0])
+    assert torch.equal(whole[3], batch["photo_whole"][0])
+    side = batch["photo"].shape[-1]
+    seen = [crop_and_resize(batch["photo_whole"][:1], box[None], side, side) for box in boxes[[0, 3]]]
+    torch.testing.assert_close(seen[1][..., :-4, :-4], seen[0][..., 2:-2, 3:-1], atol=1e-4, rtol=0)
+
+
+def test_photos_that_are_painted_over_keep_their_target_and_the_others_stay(trainer):
+    one = trainer(**BRUSH)
+    batch = batch_of(one)
+    photos = one.over_smaller_paintings(batch)
+    assert torch.equal(photos[0], batch["photo"][0]) and not torch.equal(photos[1], batch["photo"][1])
+    assert one.backward(batch)["loss/shift"] > 0
 
 
 def test_an_unprepared_folder_is_refused(images: Path, tmp_path: Path):

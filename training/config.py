@@ -38,6 +38,9 @@ class TrainingConfig:
     """True: a binomial filter before every convolution of stride 2 of S and G."""
     noise: float = 0.0
     """Amplitude of the smooth noise added to G's input, in units of [-1, 1]; 0: none (the paper)."""
+    brush_size: int = 0
+    """The shorter side at which larger photos are painted first, then coarse to fine; 0: once, as they are (the paper).
+    Photos are trained on at this size and at twice of it, as `photo_scales` spreads them."""
     keep_detail: float = 0.0
     """The share of the photo's fine structure that results have where S is highest; 0: none (the paper)."""
     discriminator: str = "patch"
@@ -48,7 +51,7 @@ class TrainingConfig:
     image_size: int = 256
     """The shorter side that photos and paintings are scaled to, in pixels."""
     photo_scales: tuple[float, ...] = (1.0, 1.0)
-    """Photos are scaled to a random share of `image_size` between these two."""
+    """Photos are scaled to a random share of `image_size` (of `brush_size`, where there is one) between these two."""
     painting_scales: tuple[float, ...] = (1.0, 1.0)
     """Paintings are scaled to a random share of `image_size` between these two; above the photos': broader strokes."""
     tone_jitter: float = 0.0
@@ -79,6 +82,8 @@ class TrainingConfig:
     identity_chroma: float = 1.0
     """What the identity loss multiplies the chroma of G's input with: below 1, G learns to paint stronger colours than
     the photo's."""
+    w_shift: float = 0.0
+    """Of the change of one photo's painting when its crop starts 1 to 3 px further, beyond Eq. 1; 0: not computed."""
     saliency_mask: bool = True
     """False: L_con without the mask of Eq. 4 (Fig. 9 (d)); without `saliency_network` too, what ref. [8] minimises."""
     mask_peak: float = 2.0
@@ -145,6 +150,10 @@ class TrainingConfig:
         for key in ("tone_jitter", "identity_chroma"):
             if not 0 <= getattr(self, key) <= 1:
                 raise SDPGANError(f"{key} is {getattr(self, key)}; it must be a number from 0 to 1.")
+        if self.w_shift and self.crop_size < 64:
+            raise SDPGANError(f"crop_size is {self.crop_size}; w_shift needs one of at least 64.")
+        if self.brush_size and not self.saliency_size:
+            raise SDPGANError(f"brush_size is {self.brush_size}; it needs a saliency_size, such as 128.")
         if self.crop_size > self.image_size:
             raise SDPGANError(f"crop_size {self.crop_size} is larger than image_size {self.image_size}; lower it.")
         for key in (
@@ -168,7 +177,7 @@ class TrainingConfig:
     def network(self) -> dict[str, typing.Any]:
         """The arguments of `SDPGAN`."""
         keys = ("base_channels", "residual_blocks", "upsampling", "saliency_network", "context_blocks",
-                "saliency_size", "normalization", "antialiasing", "noise")  # fmt: skip
+                "saliency_size", "normalization", "antialiasing", "noise", "brush_size")  # fmt: skip
         arguments = {key: getattr(self, key) for key in keys}
         return arguments | {
             "feature_concatenation": self.feature_concatenation and self.saliency_network,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -132,7 +132,8 @@ class UnpairedImages(Dataset):
             whether there are references.
 
     Gives float32 tensors: photo, painting, edge_blurred 3 x crop x crop in [-1, 1]; reference 1 x crop x crop in
-    [0, 1] where the config needs it. With saliency_size s, also photo_whole and painting_whole 3 x s x s, what S sees;
+    [0, 1] where the config needs it; with brush_size, `repainted`, whether the photo is to be painted over a painting of
+    half its size, as every other one is. With saliency_size s, also photo_whole and painting_whole 3 x s x s, what S sees;
     photo_box and painting_box, where the crops lie in them (`filters.crop_and_resize`); and the reference is the whole
     photo's, 1 x s x s.
     """
@@ -160,15 +161,26 @@ class UnpairedImages(Dataset):
         random = np.random.default_rng((self.config.seed, number))
         path = self.photos[self._order(epoch)[position]]
         painting_path = self.paintings[random.integers(len(self.paintings))]
-        sample, _ = self._sample("photo", read_rgb(path), self.config.photo_scales, random, self._reference(path))
-        of_painting, crop = self._sample("painting", read_rgb(painting_path), self.config.painting_scales, random)
+        sizes, repainted = self._photo_sizes(number)
+        sample, _ = self._sample("photo", read_rgb(path), sizes, random, self._reference(path))
+        sizes = [self.config.image_size * scale for scale in self.config.painting_scales]
+        of_painting, crop = self._sample("painting", read_rgb(painting_path), sizes, random)
+        if self.config.brush_size:
+            sample["repainted"] = torch.tensor(repainted)
         return sample | of_painting | {"edge_blurred": _signed(edge_blurred(crop))}
+
+    def _photo_sizes(self, number: int) -> tuple[list[float], bool]:
+        """Between which shorter sides photo `number` is scaled, and whether it is painted over a smaller painting."""
+        config = self.config
+        repainted = bool(config.brush_size) and number % 2 == 1
+        size = (1 + repainted) * config.brush_size or config.image_size
+        return [size * scale for scale in config.photo_scales], repainted
 
     def _sample(
         self,
         name: str,
         image: np.ndarray,
-        scales: tuple[float, ...],
+        sizes: Sequence[float],
         random: np.random.Generator,
         reference: np.ndarray | None = None,
     ) -> tuple[dict[str, Tensor], np.ndarray]:
@@ -180,7 +192,7 @@ class UnpairedImages(Dataset):
         if random.random() < config.tone_jitter:
             image = _other_tone(image, random)
         limit = MAX_ENLARGEMENT if name == "painting" else math.inf
-        height, width, top, left = self._place(image.shape, scales, limit, random)
+        height, width, top, left = self._place(image.shape, sizes, limit, random)
         crop = scaled(image, height, width)[top : top + side, left : left + side]
         sample = {name: _signed(crop)}
         if size := config.saliency_size:
@@ -197,11 +209,11 @@ class UnpairedImages(Dataset):
         return sample, crop
 
     def _place(
-        self, shape: tuple[int, ...], scales: tuple[float, ...], limit: float, random: np.random.Generator
+        self, shape: tuple[int, ...], sizes: Sequence[float], limit: float, random: np.random.Generator
     ) -> tuple[int, int, int, int]:
         """Height and width to scale an image of this shape to, at most `limit` times, and top and left of the crop."""
         config, shorter = self.config, min(shape[:2])
-        wanted = config.image_size * random.uniform(*scales)
+        wanted = random.uniform(*sizes)
         scale = max(config.crop_size, min(wanted, limit * shorter)) / shorter
         height, width = (max(config.crop_size, round(scale * length)) for length in shape[:2])
         top = int(random.integers(height - config.crop_size + 1))

@@ -23,6 +23,10 @@ from sdpgan_hub.filters import luma
 from .config import ADVERSARIAL_LOSSES
 
 
+SHIFT_MARGIN = 16
+"""Pixels at the border where a photo and its shifted copy see different things."""
+
+
 def discriminator_loss(painting: Tensor, edge_blurred: Tensor | None, generated: Tensor, kind: str = "bce") -> Tensor:
     """-L_GAN(G, D) of Eq. 3, what D minimises: -log D(y) - log(1 - D(c)) - log(1 - D(G(x))).
 
@@ -115,6 +119,17 @@ def saliency_loss(saliency: Tensor, reference: Tensor) -> Tensor:
 def identity_loss(repainted: Tensor, painting: Tensor) -> Tensor:
     """|| G(y) - y ||_1: a painting stays as it is, which keeps G's colours (CycleGAN, Sec. 5.2); N x 3 x H x W."""
     return F.l1_loss(repainted.float(), painting.float())
+
+
+def shift_loss(painting: Tensor, shifted: Tensor, rows: int, columns: int) -> Tensor:
+    """Mean change of a painting, N x 3 x H x W, where its photo starts `rows` and `columns` px further: `shifted`.
+
+    What lies within `SHIFT_MARGIN` px of a border is left out: there the two see different things.
+    """
+    height, width = painting.shape[-2:]
+    inner = slice(SHIFT_MARGIN, height - SHIFT_MARGIN - rows), slice(SHIFT_MARGIN, width - SHIFT_MARGIN - columns)
+    moved = painting[:, :, rows:, columns:]
+    return F.l1_loss(shifted[:, :, inner[0], inner[1]].float(), moved[:, :, inner[0], inner[1]].float())
 
 
 def with_chroma(image: Tensor, share: float) -> Tensor:

@@ -56,7 +56,7 @@ from tqdm.auto import tqdm
 
 from sdpgan_hub import SDPGAN, styles
 from sdpgan_hub.checkpoint import write_weights, write_whole
-from sdpgan_hub.filters import crop_and_resize, resized
+from sdpgan_hub.filters import NOISE_PERIOD, crop_and_resize, resized, underpainted
 from sdpgan_hub.memory import keep_freed_memory
 from training import discriminators, objective, pictures, prepare, publish
 from training.checkpoints import Checkpoints, fault
@@ -115,6 +115,8 @@ class Schedule:
             weights["sali"] = config.w_sali
         if config.w_identity:
             weights["identity"] = config.w_identity
+        if config.w_shift:
+            weights["shift"] = config.w_shift
         if self.adversarial(step):
             weights["gan"] = 1.0
             if config.saliency_network and config.w_con_s:
@@ -445,15 +447,9 @@ class Trainer:
         losses: dict[str, Tensor] = {}
         numbers: dict[str, Tensor] = {}
 
-        inputs = [batch.get(key) for key in ("photo", "photo_whole", "photo_box")]
-        if "identity" in weights:  # one painting goes through G with the photos
-            more = [batch.get(key) for key in ("painting", "painting_whole", "painting_box")]
-            more[0] = objective.with_chroma(more[0], config.identity_chroma)
-            inputs = [
-                None if one is None else torch.cat([one, other[:1]]) for one, other in zip(inputs, more, strict=True)
-            ]
+        shift = torch.randint(1, 4, (2,)).tolist()  # rows and columns, 1 to 3 px
         with self.accelerator.autocast():
-            outputs = self.prepared_model(*inputs)
+            outputs = self.prepared_model(*self.generator_inputs(batch, weights, *shift))
         # Backpropagate each loss to G(x) and S(x) first and free that network's activations; then run one backward pass
         # through G and S with the summed gradients. Peak memory is that of the largest network, not of all.
         leaves = [None if output is None else output.detach().float().requires_grad_() for output in outputs]
@@ -509,7 +505,9 @@ class Trainer:
             fooled = [objective.generator_loss(one.float(), config.adversarial_loss) for one in (pixels, *heads)]
             terms["gan"] = fooled[0] + discriminators.SCALES * sum(fooled[1:]) / max(1, len(heads))
         if "identity" in weights:
-            terms["identity"] = objective.identity_loss(painted[count:], batch["painting"][:1])
+            terms["identity"] = objective.identity_loss(painted[count : count + 1], batch["painting"][:1])
+        if "shift" in weights:
+            terms["shift"] = objective.shift_loss(painted[self.shifted(count)], painted[-1:], *shift)
         self.backpropagate(terms, weights, losses)
         del terms, pyramid, pyramids
         self.backpropagate(self.saliency_terms(batch, stylized, saliency, weights), weights, losses)
@@ -530,6 +528,56 @@ class Trainer:
         if len(results) > 1:
             numbers["output/variety"] = results.std(0).mean()
         return {f"loss/{name}": loss for name, loss in losses.items()} | numbers
+
+    def generator_inputs(
+        self, batch: dict[str, Tensor], weights: dict[str, float], rows: int, columns: int
+    ) -> list[Tensor | None]:
+        """What G paints in a step: the photos, then, where their terms are there, one painting and a photo once more.
+
+        The latter starts `rows` and `columns` px further. Returns the arguments of `SDPGAN.forward`.
+        """
+        photos = self.over_smaller_paintings(batch) if self.config.brush_size else batch["photo"]
+        whole, boxes = batch.get("photo_whole"), batch.get("photo_box")
+        crops, wholes, places = [photos], [whole], [boxes]
+        starts = torch.randint(NOISE_PERIOD, (len(photos), 2))
+        noise_starts = [starts]
+        if "identity" in weights:
+            crops.append(objective.with_chroma(batch["painting"][:1], self.config.identity_chroma))
+            wholes.append(batch["painting_whole"][:1] if whole is not None else None)
+            places.append(batch["painting_box"][:1] if whole is not None else None)
+            noise_starts.append(torch.randint(NOISE_PERIOD, (1, 2)))
+        if "shift" in weights:
+            one = self.shifted(len(photos))
+            crops.append(F.pad(photos[one, :, rows:, columns:], (0, columns, 0, rows), mode="reflect"))
+            noise_starts.append(starts[one])
+            if whole is not None:
+                height, width = photos.shape[-2:]
+                further = boxes.new_tensor([rows / height, columns / width, 0, 0]) * boxes[one][:, [2, 3, 2, 3]]
+                wholes.append(whole[one])
+                places.append(boxes[one] + further)
+        joined = [None if parts[0] is None else torch.cat(parts) for parts in (crops, wholes, places, noise_starts)]
+        joined[0] = joined[0].contiguous(memory_format=self.memory_format)
+        return joined
+
+    def shifted(self, photos: int) -> slice:
+        """Which photo of this step's is painted once more; each in its turn."""
+        number = self.progress.step % photos
+        return slice(number, number + 1)
+
+    @torch.no_grad()
+    def over_smaller_paintings(self, batch: dict[str, Tensor]) -> Tensor:
+        """The photos; those `repainted` as G sees them at the second size of `filters.coarse_to_fine`."""
+        chosen, photos = batch["repainted"], batch["photo"].clone()
+        if not chosen.any():
+            return photos
+        crops, whole, boxes = (batch[key][chosen] for key in ("photo", "photo_whole", "photo_box"))
+        height, width = (4 * round(side / 8) for side in crops.shape[-2:])
+        with self.accelerator.autocast():
+            painting, saliency = self.shipped_model()(resized(crops, height, width), whole, boxes)
+        if saliency is not None:
+            saliency = crop_and_resize(saliency, boxes, *crops.shape[-2:])
+        photos[chosen] = underpainted(painting.float(), crops, saliency)
+        return photos
 
     def backpropagate(self, terms: dict[str, Tensor], weights: dict[str, float], losses: dict[str, Tensor]) -> None:
         """The gradients of the weighted terms at the leaves; notes the terms in `losses`."""
