@@ -16,14 +16,13 @@ DETAIL_SIGMA = 4.0
 """Fine structure is what a Gaussian of this many pixels leaves out."""
 NOISE_PERIOD = 1024
 """Rows and columns after which `smooth_noise` repeats itself."""
-NOISE_SCALES = (16, 32)
-"""Distances in pixels between the random values of the layers of `smooth_noise`. Finer ones would make the painting of
-a crop that starts a pixel further another one."""
+NOISE_SCALES = (8, 16)
+"""Distances in pixels between the random values of the layers of `smooth_noise`: those between broad strokes."""
 LARGEST_STEP = 2.4
 """`coarse_to_fine` enlarges by less than this from one size to the next."""
-GUIDE_RADIUS = 4
+GUIDE_RADIUS = 2
 """Of the guided filter's windows, in pixels of the small map."""
-GUIDE_EPSILON = 0.01
+GUIDE_EPSILON = 0.003
 """Variance of the luma in [-1, 1] from which on the guided filter takes an edge for an edge."""
 
 
@@ -79,7 +78,7 @@ def coarse_to_fine(height: int, width: int, brush_size: int) -> list[tuple[int, 
     """The sizes at which a photo of `height` x `width` pixels is painted, one after the other; the last is its own.
 
     At the first the shorter side is about `brush_size`, and each is at most 2 to 2.4 times the one before. The sides
-    are multiples of 4. A photo of about `brush_size`, or below, is painted once, and so is any with a `brush_size` of 0.
+    are multiples of 4. A photo of about `brush_size`, or below, is painted once, and any is where `brush_size` is 0.
     """
     ratio = min(height, width) / brush_size if brush_size else 1
     steps = max(0, math.ceil(math.log(max(ratio, 1)) / math.log(LARGEST_STEP) - 0.2))
@@ -111,6 +110,23 @@ def underpainted(painting: Tensor, photo: Tensor, saliency: Tensor | None) -> Te
     if saliency is None:
         return broad.clamp(-1, 1)
     return torch.lerp(broad, photo, ((saliency + 1) / 2).to(broad.dtype)).clamp(-1, 1)
+
+
+def noise_origin(saliency: Tensor) -> Tensor:
+    """Where in a photo the noise begins: the centroid of its squared saliency map, as shares of height and width.
+
+    It moves with what is in the photo, so a crop that starts a pixel further is painted with the same strokes.
+
+    Args:
+        saliency: S(x) of whole photos, N x 1 x h x w in [-1, 1].
+
+    Returns:
+        N x 2 in [0, 1].
+    """
+    weights = ((saliency[:, 0].float() + 1) / 2).square() + 1e-6
+    weights = weights / weights.sum((1, 2), keepdim=True)
+    rows, columns = ((torch.arange(side, device=saliency.device) + 0.5) / side for side in weights.shape[-2:])
+    return torch.stack([weights.sum(2) @ rows, weights.sum(1) @ columns], 1)
 
 
 def keep_detail(painting: Tensor, photo: Tensor, saliency: Tensor, share: float) -> Tensor:
@@ -145,7 +161,7 @@ def _blurred(image: Tensor) -> Tensor:
 def smooth_noise(height: int, width: int, top: int = 0, left: int = 0) -> Tensor:
     """The noise from which G draws strokes in flat areas, 3 x `height` x `width`, of mean 0; always the same.
 
-    Normal noise at 1/16 and 1/32 of the resolution, each of about unit deviation, enlarged and added. It belongs to
+    Normal noise at 1/8 and 1/16 of the resolution, each of about unit deviation, enlarged and added. It belongs to
     places in pixels and repeats itself after `NOISE_PERIOD`: (`top`, `left`) is the place of the first pixel. So a
     photo is painted the same way each time, a crop that starts a pixel further hardly differs, and a tile fits the
     next.

@@ -136,13 +136,14 @@ class SDPGAN(
         boxes: Tensor | None = None,
         noise_starts: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Photos to paintings and their saliency maps, with one run of S; crops of photos are painted once, as they are.
+        """Photos to paintings and their saliency maps, with one run of S; crops of photos are painted once.
 
         Args:
             x: N x 3 x H x W, RGB in [-1, 1]; H and W multiples of 4, at least 16.
             whole: where x are crops, copies of the whole photos for S, N x 3 x `saliency_size` x `saliency_size`.
             boxes: where the crops lie, N x 4: top, left, height and width as shares of the photo's.
-            noise_starts: where the noise of each starts, N x 2, row and column; by default at its first pixel.
+            noise_starts: where the noise of each starts, N x 2, row and column; by default at its first pixel. Whole
+                photos have it where `filters.noise_origin` says.
 
         Returns:
             The paintings, N x 3 x H x W in [-1, 1], and the maps, N x 1 x H x W in [-1, 1]; None for the maps where S
@@ -171,13 +172,16 @@ class SDPGAN(
         seen: Tensor | None = None,
     ) -> Tensor:
         """Paintings of whole photos, each size over the one before."""
-        painting = None
+        painting, origin = None, None
+        if saliency is not None and self.config["noise"]:
+            origin = filters.noise_origin(saliency)
         for size in filters.coarse_to_fine(*x.shape[-2:], self.config["brush_size"]):
             photo = x if size == x.shape[-2:] else filters.resized(x, *size)
             if painting is not None:
                 here = None if saliency is None else self._full_size(saliency, seen, photo)
                 photo = filters.underpainted(painting, photo, here)
-            painting = self._generate(photo, features)
+            starts = None if origin is None else -(origin * origin.new_tensor(size)).round().long().cpu()
+            painting = self._generate(photo, features, starts)
         return painting
 
     def _seen(self, x: Tensor) -> Tensor:

@@ -359,7 +359,10 @@ def test_with_a_saliency_size_the_map_is_that_of_a_square_copy_along_the_photo_s
     saliency, features = model.saliency_network(copy)
     expected = (filters.guided_enlargement(saliency, copy, x)[0, 0].numpy() + 1) / 2
     np.testing.assert_allclose(model.saliency_map(photo[:60]), expected, atol=1e-5)
+    origin = (filters.noise_origin(saliency)[0] * torch.tensor(x.shape[-2:])).round().int().tolist()
     noise = 0.05 * filters.smooth_noise(*x.shape[-2:])
+    assert not torch.allclose(model(x)[0], model.generator(x + noise, features), atol=1e-3, rtol=0)
+    noise = 0.05 * filters.smooth_noise(*x.shape[-2:], -origin[0], -origin[1])
     torch.testing.assert_close(model(x)[0], model.generator(x + noise, features), atol=1e-5, rtol=0)
 
 
@@ -396,14 +399,14 @@ def test_crops_with_their_boxes_are_painted_as_in_the_whole_photo(options):
 
 
 def test_noise_gives_flat_areas_something_to_paint_from_and_the_same_each_time():
-    flat = np.full((64, 64, 3), 128, np.uint8)
+    flat = np.full((96, 96, 3), 128, np.uint8)
     inside = {}
     for noise in (0.0, 1.0):
         model = built({**DEPARTED, "noise": noise})
         painting = model.stylize(flat)
         np.testing.assert_array_equal(model.stylize(flat), painting)
         np.testing.assert_array_equal(model.stylize([flat, flat[:, :32]])[0], painting)
-        inside[noise] = painting[24:40, 24:40].astype(float).std((0, 1)).max()
+        inside[noise] = painting[16:80, 16:80].astype(float).std((0, 1)).max()
     assert inside[0.0] < 0.5 and inside[1.0] > 2
 
 
@@ -430,8 +433,12 @@ def test_a_photo_larger_than_the_brush_size_is_painted_over_a_smaller_painting_o
         copy = filters.resized(photo, 64, 64)
         saliency, features = model.saliency_network(copy)
         map_ = filters.guided_enlargement(saliency, copy, photo)
-    small = once._generate(filters.resized(photo, 32, 48), features)
-    expected = once._generate(filters.underpainted(small, photo, map_), features)
+    starts = {}
+    for size in ((32, 48), (64, 96)):
+        at = 0 if map_ is None else filters.noise_origin(saliency) * torch.tensor(size)
+        starts[size] = None if map_ is None else -at.round().int()
+    small = once._generate(filters.resized(photo, 32, 48), features, starts[32, 48])
+    expected = once._generate(filters.underpainted(small, photo, map_), features, starts[64, 96])
     torch.testing.assert_close(model(photo)[0], expected, atol=1e-5, rtol=0)
     assert (once(photo)[0] - expected).abs().max() > 0.01
     of_its_size = photo[..., :32, :48]

@@ -157,7 +157,10 @@ def test_a_photo_is_painted_once_more_from_its_next_pixels(trainer):
     crops, whole, boxes, starts = one.generator_inputs(batch, weights, 2, 3)
     assert len(crops) == len(whole) == len(boxes) == len(starts) == 4  # two photos, a painting, a photo once more
     torch.testing.assert_close(crops[2], batch["painting"][0])
-    assert torch.equal(crops[3, :, :-2, :-3], crops[0, :, 2:, 3:]) and torch.equal(starts[3], starts[0])
+    assert (
+        torch.equal(crops[3, :, :-2, :-3], crops[0, :, 2:, 3:])
+        and (starts[3] - starts[0] - torch.tensor([2, 3])).abs().max() <= 1
+    )
     assert torch.equal(whole[3], batch["photo_whole"][0])
     side = batch["photo"].shape[-1]
     seen = [crop_and_resize(batch["photo_whole"][:1], box[None], side, side) for box in boxes[[0, 3]]]

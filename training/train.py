@@ -534,7 +534,8 @@ class Trainer:
     ) -> list[Tensor | None]:
         """What G paints in a step: the photos, then, where their terms are there, one painting and a photo once more.
 
-        The latter starts `rows` and `columns` px further. Returns the arguments of `SDPGAN.forward`.
+        The latter starts `rows` and `columns` px further, and its noise moves along, but for a pixel of error in
+        `filters.noise_origin`. Returns the arguments of `SDPGAN.forward`.
         """
         photos = self.over_smaller_paintings(batch) if self.config.brush_size else batch["photo"]
         whole, boxes = batch.get("photo_whole"), batch.get("photo_box")
@@ -549,7 +550,7 @@ class Trainer:
         if "shift" in weights:
             one = self.shifted(len(photos))
             crops.append(F.pad(photos[one, :, rows:, columns:], (0, columns, 0, rows), mode="reflect"))
-            noise_starts.append(starts[one])
+            noise_starts.append(starts[one] + torch.tensor([rows, columns]) + torch.randint(-1, 2, (1, 2)))
             if whole is not None:
                 height, width = photos.shape[-2:]
                 further = boxes.new_tensor([rows / height, columns / width, 0, 0]) * boxes[one][:, [2, 3, 2, 3]]
