@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -26,9 +27,7 @@ def write_config(path: Path, arguments: Mapping[str, object]) -> None:
     write_whole(path, (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
 
 
-def read_config(
-    path: Path, types: Mapping[str, type], defaults: Mapping[str, object] | None = None
-) -> dict[str, object]:
+def read_config(path: Path, types: Mapping[str, type], defaults: Mapping[str, object] | None = None) -> dict[str, Any]:
     """The `__init__` arguments in the config.json at `path`; `types` names each and says what it is.
 
     `defaults` are the values of keys that the file may leave out.

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .errors import SDPGANError
 
@@ -35,7 +36,7 @@ class Source:
     name: str
     folder: Path
     commit: str | None = None
-    cache_dir: str | os.PathLike | None = None
+    cache_dir: str | None = None
 
     @property
     def config(self) -> Path:
@@ -118,7 +119,7 @@ def fetch(
 
     from huggingface_hub import hf_hub_download
 
-    options = {
+    options: dict[str, Any] = {
         "token": token,
         "cache_dir": cache_dir,
         "local_files_only": local_files_only,
@@ -129,7 +130,7 @@ def fetch(
         hf_hub_download(place, WEIGHTS_FILE, revision=folder.name, **options)
     except Exception as error:
         raise SDPGANError(_why_not_fetched(error, place, revision, token)) from error
-    return Source(place, folder, commit=folder.name, cache_dir=cache_dir)
+    return Source(place, folder, commit=folder.name, cache_dir=None if cache_dir is None else os.fspath(cache_dir))
 
 
 def explain_hub_error(error: Exception, repo_id: str) -> str:
