@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .errors import SDPGANError
+from .files import write_whole
 
 MODEL_TYPE = "sdpgan"
 """The value of "model_type" in config.json by which a model of this package is recognised."""
@@ -96,18 +96,6 @@ def read_weights(path: Path, shapes: Mapping[str, torch.Size]) -> dict[str, Tens
     if unusable:
         raise SDPGANError(f"{path} holds values that are not finite floats in {_listed(unusable)}.")
     return {key: value.to(torch.float32) for key, value in tensors.items()}
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Puts `content` in the file at `path` in one step: a reader, or a crash, never meets half of it."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        unfinished.write_bytes(content)
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise SDPGANError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _check_tensors(path: Path, found: Mapping[str, torch.Size], shapes: Mapping[str, torch.Size]) -> None:

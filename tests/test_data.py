@@ -1,4 +1,4 @@
-"""training/data.py: what is wrong with a training's images, edge-blurred paintings, and samples of every source."""
+"""training/data/dataset.py: what is wrong with images, edge-blurred paintings, and samples of every source."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 
 from sdpgan_hub.errors import SDPGANError
-from training.config import TrainingConfig
-from training.data import UnpairedImages, check, edge_blurred
-from training.prepare import prepare, saliency_path
-from training.sources import fetch, image_files, read_rgb
+from training.data.cache import prepare, saliency_path
+from training.data.dataset import UnpairedImages, check, edge_blurred
+from training.data.pictures import read_rgb
+from training.data.sources import fetch, image_files
+from training.run.config import TrainingConfig
 
 
 def write(folder: Path, count: int, size: tuple[int, int] = (64, 64), start: int = 0) -> Path:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from training import objective
+from training.losses import objective
 
 
 def logits(seed: int, *shape: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""training/sources.py: folders, lists, data sets and WebDataset shards as photos and paintings."""
+"""training/data/sources.py: folders, lists, data sets and WebDataset shards as photos and paintings."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from PIL import Image
 
 from sdpgan_hub.errors import SDPGANError
 from training import prepare as prepare_module
-from training import sources
-from training.prepare import main, prepare, readable_painting_path
-from training.sources import Folder, HubDataset, PathList, Shards, fetch, image_files, open_source, read_rgb
+from training.data import sources
+from training.data.cache import prepare, readable_painting_path
+from training.data.pictures import read_rgb
+from training.data.sources import Folder, HubDataset, PathList, Shards, fetch, image_files, open_source
+from training.prepare import main
 
 
 def picture(seed: int, size: tuple[int, int] = (40, 56)) -> np.ndarray:

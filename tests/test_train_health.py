@@ -24,9 +24,9 @@ try:
     from accelerate.optimizer import AcceleratedOptimizer
     from accelerate.state import AcceleratorState
 
-    from training import objective
-    from training.checkpoints import Checkpoints, fault
-    from training.health import CHANCE_MARGIN, WINDOW, Health
+    from training.losses import objective
+    from training.run.checkpoints import Checkpoints, fault
+    from training.run.health import CHANCE_MARGIN, WINDOW, Health
     from training.train import main
 except (ImportError, RuntimeError) as error:  # torchvision of another torch build raises RuntimeError
     pytest.skip(f"the extra 'training' is not installed ({error})", allow_module_level=True)
@@ -123,8 +123,8 @@ def test_a_training_warns_of_a_d_at_chance_every_100_steps(trainer, capsys):
     one = trainer()
     numbers = WELL | {"loss/con_s": 0.1, "loss/sali": 0.1, "loss/discriminator": one.health.constant_loss - 0.05}
     for step in range(250):
-        one.pending.append((step, {name: torch.tensor(value) for name, value in numbers.items()}))
-    one.judge()
+        one.unread.append((step, {name: torch.tensor(value) for name, value in numbers.items()}))
+    one.check_metrics()
     warnings = [line for line in capsys.readouterr().err.splitlines() if "one answer" in line]
     assert len(warnings) == 2 and "step 101" in warnings[0] and "step 201" in warnings[1]
 

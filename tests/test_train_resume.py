@@ -18,8 +18,8 @@ from training_fixtures import scalars
 from sdpgan_hub import SDPGAN, SDPGANError
 
 try:
-    from training.checkpoints import CHECKSUMS, Checkpoints, fault
-    from training.train import DISCRIMINATOR_FILE
+    from training.run.checkpoints import CHECKSUMS, Checkpoints, fault
+    from training.run.provenance import DISCRIMINATOR_FILE
 except (ImportError, RuntimeError) as error:  # torchvision of another torch build raises RuntimeError
     pytest.skip(f"the extra 'training' is not installed ({error})", allow_module_level=True)
 pytest.importorskip("accelerate")

@@ -14,11 +14,13 @@ from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.filters import crop_and_resize
 
 try:
-    from training import discriminators
-    from training.config import TrainingConfig, read_config
-    from training.data import MAX_ENLARGEMENT, SampleNumbers, UnpairedImages, edge_blurred
-    from training.perceptual import HEAD_LAYERS, PerceptualFeatures
-    from training.train import Progress, Schedule, call_with_constant_parameters, pasted, update_average
+    from training.data.dataset import MAX_ENLARGEMENT, SampleNumbers, UnpairedImages, edge_blurred
+    from training.losses import discriminators
+    from training.losses.perceptual import HEAD_LAYERS, PerceptualFeatures
+    from training.losses.step import call_with_constant_parameters, pasted
+    from training.run.config import TrainingConfig, read_config
+    from training.run.schedule import Progress, Schedule
+    from training.train import update_average
 except (ImportError, RuntimeError) as error:  # torchvision of another torch build raises RuntimeError
     pytest.skip(f"the extra 'training' is not installed ({error})", allow_module_level=True)
 
@@ -154,7 +156,7 @@ BRUSH = {
 def test_a_photo_is_painted_once_more_from_its_next_pixels(trainer):
     one = trainer(**BRUSH)
     batch, weights = batch_of(one), one.schedule.weights(100)
-    crops, whole, boxes, starts = one.generator_inputs(batch, weights, 2, 3)
+    crops, whole, boxes, starts = one.step.generator_inputs(batch, weights, slice(0, 1), 2, 3)
     assert len(crops) == len(whole) == len(boxes) == len(starts) == 4  # two photos, a painting, a photo once more
     torch.testing.assert_close(crops[2], batch["painting"][0])
     assert torch.equal(crops[3, :, :-2, :-3], crops[0, :, 2:, 3:]) and torch.equal(starts[3], starts[0])
@@ -167,7 +169,7 @@ def test_a_photo_is_painted_once_more_from_its_next_pixels(trainer):
 def test_photos_that_are_painted_over_keep_their_target_and_the_others_stay(trainer):
     one = trainer(**BRUSH)
     batch = batch_of(one)
-    photos = one.over_smaller_paintings(batch)
+    photos = one.step.over_smaller_paintings(batch)
     assert torch.equal(photos[0], batch["photo"][0]) and not torch.equal(photos[1], batch["photo"][1])
     assert one.backward(batch)["loss/shift"] > 0
 

@@ -27,15 +27,16 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 if not __package__:  # run as a file: the repository's root is not on the path
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from sdpgan_hub import SDPGAN
 from sdpgan_hub.errors import SDPGANError
-from training import prepare
-from training.config import TrainingConfig, read_config
-from training.objective import saliency_loss
-from training.perceptual import memory_format
-from training.sources import open_source, read_rgb
+from training.data import cache as caches
+from training.data.pictures import read_rgb
+from training.data.sources import open_source
+from training.losses.objective import saliency_loss
+from training.losses.perceptual import memory_format
+from training.run.config import TrainingConfig, read_config
 
 MARGIN = 1.25
 """Copies are kept this much larger than S sees them, so that zooming in costs no sharpness."""
@@ -49,9 +50,9 @@ def load(photos: list[Path], masks: list[Path], cache: Path, size: int) -> tuple
     images, targets = [], []
     for number, folder in enumerate(photos):
         own_cache, source = cache / str(number), open_source(folder)
-        prepare.prepare(folder, None, own_cache, masks=masks[number] if number < len(masks) else None)
+        caches.prepare(folder, None, own_cache, masks=masks[number] if number < len(masks) else None)
         for path in source.files(own_cache):
-            target = prepare.saliency_path(own_cache, source, path)
+            target = caches.saliency_path(own_cache, source, path)
             if target.exists():
                 grey = cv2.imread(str(target), cv2.IMREAD_GRAYSCALE)
                 targets.append(cv2.resize(grey, (size, size), interpolation=cv2.INTER_AREA))

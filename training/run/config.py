@@ -12,8 +12,7 @@ import yaml
 
 from sdpgan_hub.errors import SDPGANError
 
-ADVERSARIAL_LOSSES = ("bce", "least_squares", "hinge")
-DISCRIMINATORS = ("patch", "projected")
+from ..losses.terms import ADVERSARIAL_LOSSES, DISCRIMINATORS, TERMS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +43,7 @@ class TrainingConfig:
     keep_detail: float = 0.0
     """The share of the photo's fine structure that results have where S is highest; 0: none (the paper)."""
     discriminator: str = "patch"
-    """patch: D of Fig. 2 (b); projected: that and heads on VGG features (training/discriminators.py)."""
+    """patch: D of Fig. 2 (b); projected: that and heads on VGG features (training/losses/discriminators.py)."""
     discriminator_channels: int = 32
 
     # data
@@ -112,7 +111,7 @@ class TrainingConfig:
     """Ship an exponential moving average of S and G."""
     ema_decay: float = 0.999
     stop_on_collapse: bool = True
-    """False: only warn of a collapse (training/health.py); a number that is not finite always stops."""
+    """False: only warn of a collapse (training/run/health.py); a number that is not finite always stops."""
     seed: int = 0
 
     # the model card
@@ -210,9 +209,11 @@ def read_config(path: str | Path | None, overrides: dict[str, typing.Any] | None
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One `--key` for each setting, None where it is not given."""
     group = parser.add_argument_group("settings (override the config file)")
+    weights = {term.key: f"weight of {term.symbol} " for term in TERMS}
     for key, kind in typing.get_type_hints(TrainingConfig).items():
         several = typing.get_origin(kind) is tuple
-        group.add_argument(f"--{key}", nargs="*" if several else None, metavar=key.upper(), default=None)
+        text = f"{weights.get(key, '')}(default: {getattr(TrainingConfig, key)})"
+        group.add_argument(f"--{key}", nargs="*" if several else None, metavar=key.upper(), default=None, help=text)
 
 
 def given_arguments(arguments: argparse.Namespace) -> dict[str, typing.Any]:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sdpgan_hub.filters import luma
 
-from .config import ADVERSARIAL_LOSSES
+from .terms import ADVERSARIAL_LOSSES
 
 SHIFT_MARGIN = 16
 """Pixels at the border where a photo and its shifted copy see different things."""

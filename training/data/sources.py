@@ -23,18 +23,19 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm import tqdm
 
-from sdpgan_hub.errors import SDPGANError
+from sdpgan_hub.errors import SDPGANError, one_line
+from sdpgan_hub.files import write_whole
+
+from . import pictures
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 SUFFIX_OF_FORMAT = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif"}
@@ -45,18 +46,6 @@ DATASET_ON_DISK = re.compile(r"(?P<name>.+):(?P<split>[\w.-]+)(?:/(?P<column>[\w
 STATE_FILE = "fetched.json"
 ROWS_BETWEEN_STATES = 100
 IMAGES_IN_A_FOLDER = 1000
-
-
-def read_rgb(path: str | Path | BinaryIO) -> np.ndarray:
-    """The image file as uint8 H x W x 3, RGB, turned as its EXIF orientation says; 16-bit grey is scaled to 8."""
-    with Image.open(path) as image:
-        upright = ImageOps.exif_transpose(image)
-    if upright.mode == "F":
-        raise SDPGANError("it holds floats, whose white is unknown; store it with 8 or 16 bits.")
-    if upright.mode.startswith("I"):
-        grey = np.clip(np.rint(np.asarray(upright).astype(np.float32) * (255 / 65535)), 0, 255).astype(np.uint8)
-        return grey[..., None].repeat(3, axis=2)
-    return np.array(upright.convert("RGB"))
 
 
 def image_files(folder: str | Path) -> list[Path]:
@@ -74,17 +63,10 @@ def image_files(folder: str | Path) -> list[Path]:
     return found
 
 
-def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file so that it is either not there or whole; SDPGANError where it cannot be written."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(partial)
-        os.replace(partial, path)
-    except OSError as error:
-        raise SDPGANError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        partial.unlink(missing_ok=True)
+def by_stem(folder: str | Path) -> dict[Path, Path]:
+    """The image files of a folder: relative path without suffix -> file; PNG wins over the lossy ones."""
+    files = sorted(image_files(folder), key=lambda path: path.suffix.lower() == ".png")
+    return {path.relative_to(folder).with_suffix(""): path for path in files}
 
 
 @dataclass(frozen=True)
@@ -204,7 +186,7 @@ class HubDataset(Streamed):
             splits = load_dataset(self.data_set, streaming=True)
         except Exception as error:  # its many kinds: no such repository, no access, no network, unknown format
             raise SDPGANError(
-                f"{self} is not a folder here, and the data set {self.data_set} cannot be read: {_one_line(error)}"
+                f"{self} is not a folder here, and the data set {self.data_set} cannot be read: {one_line(error)}"
             ) from error
         split = self.split or ("train" if "train" in splits else _only(list(splits), f"{self}", "split"))
         if split not in splits:
@@ -261,9 +243,9 @@ class Shards(Streamed):
             except Exception as error:  # whatever a broken archive raises
                 if _is_url(shard):
                     raise SDPGANError(
-                        f"{shard} cannot be read to its end ({_one_line(error)}); run again to go on."
+                        f"{shard} cannot be read to its end ({one_line(error)}); run again to go on."
                     ) from error
-                yield Row(shard, None, f"the rest of this shard cannot be read ({_one_line(error)})")
+                yield Row(shard, None, f"the rest of this shard cannot be read ({one_line(error)})")
 
 
 Source = Folder | PathList | HubDataset | Shards
@@ -344,7 +326,7 @@ class _State:
             raise SDPGANError(f"{path} cannot be read; delete the folder {path.parent} to fetch again.") from error
 
     def write(self, path: Path) -> None:
-        replace_file(path, lambda partial: partial.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8"))
+        write_whole(path, json.dumps(asdict(self), indent=1).encode())
 
 
 def _fetch_rows(source: Streamed, folder: Path, state: _State, bar: tqdm) -> None:
@@ -369,7 +351,7 @@ def _fetch_rows(source: Streamed, folder: Path, state: _State, bar: tqdm) -> Non
         raise
     except Exception as error:  # whatever a network or a decoder of tables raises
         raise SDPGANError(
-            f"{source} broke off after {state.rows} rows ({_one_line(error)}); run the same command again to go on."
+            f"{source} broke off after {state.rows} rows ({one_line(error)}); run the same command again to go on."
         ) from error
     finally:
         if state.rows:
@@ -383,13 +365,13 @@ def _store(row: Row, stem: Path) -> str | None:
     try:
         with Image.open(io.BytesIO(row.content)) as image:
             suffix = SUFFIX_OF_FORMAT.get(image.format or "")
-        pixels = read_rgb(io.BytesIO(row.content))
+        pixels = pictures.read_rgb(io.BytesIO(row.content))
     except Exception as error:  # whatever a broken file makes a decoder do
-        return _one_line(error)
+        return one_line(error)
     if suffix is not None:
-        replace_file(stem.with_suffix(suffix), lambda partial: partial.write_bytes(row.content))
+        write_whole(stem.with_suffix(suffix), row.content)
     else:
-        replace_file(stem.with_suffix(".png"), lambda partial: Image.fromarray(pixels).save(partial, "PNG"))
+        pictures.write(stem.with_suffix(".png"), pixels)
     return None
 
 
@@ -419,7 +401,7 @@ def _lines(path: Path) -> list[str]:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise SDPGANError(f"{path} cannot be read as a text file of paths: {_one_line(error)}") from error
+        raise SDPGANError(f"{path} cannot be read as a text file of paths: {one_line(error)}") from error
     return [line for line in lines if line and not line.startswith("#")]
 
 
@@ -428,8 +410,3 @@ def _only(names: list[str], source: str, kind: str) -> str:
         return names[0]
     choice = f"several ({', '.join(names)}); add one, as in org/name:split/column" if names else "none"
     raise SDPGANError(f"{source} needs one {kind} and has {choice}.")
-
-
-def _one_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

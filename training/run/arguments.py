@@ -7,9 +7,9 @@ from pathlib import Path
 
 from sdpgan_hub.errors import SDPGANError
 
+from ..data.sources import Streamed, image_files, open_source
 from .checkpoints import Checkpoints
 from .config import TrainingConfig, add_arguments, given_arguments, read_config
-from .sources import Streamed, image_files, open_source
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -74,7 +74,7 @@ def read_command_line(argv: list[str] | None = None) -> tuple[argparse.Namespace
         if value is not None and value < (0 if key == "max_minutes" else 1):
             raise SDPGANError(f"--{key} is {value}; it must be at least {0 if key == 'max_minutes' else 1}.")
     if arguments.push_to_hub is not None:
-        from .publish import check_repository
+        from ..publish import check_repository
 
         check_repository(arguments.push_to_hub)
     elif arguments.hub_every is not None or arguments.hub_private:

@@ -15,9 +15,9 @@ from torch.utils.data import Dataset, Sampler
 
 from sdpgan_hub.errors import SDPGANError
 
-from .config import TrainingConfig
-from .pictures import scaled
-from .prepare import read_rgb, readable_painting_path, readable_photo_path, saliency_path
+from ..run.config import TrainingConfig
+from .cache import readable_painting_path, readable_photo_path, saliency_path
+from .pictures import read_rgb, scaled
 from .sources import Source, Streamed, open_source
 
 FEW_IMAGES = 20
@@ -39,7 +39,7 @@ def check(
 ) -> list[str]:
     """What is wrong with a training's images: SDPGANError for what it cannot go on with, one-sentence warnings else.
 
-    Reads headers only. cache: where `training.sources.fetch` has put streamed sources; those not there are not looked
+    Reads headers only. cache: where `sources.fetch` has put streamed sources; those not there are not looked
     into. Refused are a source without a readable image, one source as both, and a single painting: D would learn the
     picture, not a style. Fewer than 20 images are a warning, as a few do train, to something narrow (the paper's
     smallest collection has 401). An image whose shorter side is below the crop is scaled up, which blurs: a warning;
@@ -125,15 +125,15 @@ class UnpairedImages(Dataset):
     of processes see the same data in the same order. Sample n shows photo n mod N of the permutation of epoch n div N,
     and a painting drawn at random. Images are scaled, cropped at random to `crop_size` and mirrored half of the time; c
     is made of the crop y, so its edges are as wide as D sees them. photos, paintings: sources as in
-    training/sources.py, prepared in `cache` by training/prepare.py; what has no result there is left out.
+    training/data/sources.py, prepared in `cache` by training/prepare.py; what has no result there is left out.
 
     Args:
         config: gives image_size, photo_scales, painting_scales, crop_size, saliency_size, tone_jitter, seed and
             whether there are references.
 
     Gives float32 tensors: photo, painting, edge_blurred 3 x crop x crop in [-1, 1]; reference 1 x crop x crop in
-    [0, 1] where the config needs it; with brush_size, `repainted`, whether the photo is painted over a painting of half its
-    size, as every other one is. With saliency_size s, also photo_whole and painting_whole 3 x s x s, what S sees;
+    [0, 1] where the config needs it; with brush_size, `repainted`, whether the photo is painted over a painting of half
+    its size, as every other one is. With saliency_size s, also photo_whole and painting_whole 3 x s x s, what S sees;
     photo_box and painting_box, where the crops lie in them (`filters.crop_and_resize`); and the reference is the whole
     photo's, 1 x s x s.
     """
