@@ -17,6 +17,8 @@ from .files import write_whole
 
 MODEL_TYPE = "sdpgan"
 """The value of "model_type" in config.json by which a model of this package is recognised."""
+COMPILED = "_orig_mod."
+"""What torch.compile puts into the names of a module's parameters."""
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 _LISTED = 4
 
@@ -69,7 +71,7 @@ def write_weights(path: Path, state: Mapping[str, Tensor], dtype: torch.dtype = 
     """
     if dtype not in DTYPES:
         raise SDPGANError(f"Weights are saved as {', '.join(map(str, DTYPES))}, not as {dtype}.")
-    tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in state.items()}
+    tensors = {key.replace(COMPILED, ""): value.detach().to("cpu", dtype).contiguous() for key, value in state.items()}
     infinite = [key for key, value in tensors.items() if not torch.isfinite(value).all()]
     if infinite:
         raise SDPGANError(

@@ -68,6 +68,14 @@ def test_read_rgb_scales_16_bit_grey_to_8_bits(tmp_path: Path):
     assert read_rgb(tmp_path / "deep.png").tolist() == [[[0] * 3, [1] * 3, [255] * 3]]
 
 
+def test_links_to_folders_are_followed_once(paintings: Path, tmp_path: Path):
+    (tmp_path / "links").mkdir()
+    for name, target in (("all", paintings), ("again", paintings), ("round", tmp_path / "links")):
+        (tmp_path / "links" / name).symlink_to(target, target_is_directory=True)
+    found = [path.relative_to(tmp_path / "links" / "again") for path in image_files(tmp_path / "links")]
+    assert found == [path.relative_to(paintings) for path in image_files(paintings)]
+
+
 def test_image_files_finds_nested_and_upper_case_names_and_no_hidden_ones(paintings: Path):
     (paintings / ".hidden.png").write_bytes((paintings / "a.png").read_bytes())
     (paintings / "notes.txt").write_text("not an image")

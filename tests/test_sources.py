@@ -395,6 +395,13 @@ def test_what_is_none_of_the_four_is_refused(text: str, tmp_path: Path, monkeypa
         open_source(text).files("cache")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
+def test_a_list_is_read_in_the_encoding_that_its_editor_writes(listed: Path, encoding: str):
+    names = open_source(listed).files("")
+    listed.write_text(listed.read_text(), encoding=encoding)
+    assert open_source(listed).files("") == names
+
+
 def test_lists_that_are_not_there_empty_mixed_or_binary_are_refused(tmp_path: Path):
     pytest.importorskip("webdataset")
     with pytest.raises(SDPGANError, match=r"The list .*none\.txt does not exist"):

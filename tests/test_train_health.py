@@ -25,6 +25,7 @@ try:
     from accelerate.state import AcceleratorState
 
     from training.losses import objective
+    from training.run.arguments import read_command_line
     from training.run.checkpoints import Checkpoints, fault
     from training.run.health import CHANCE_MARGIN, WINDOW, Health
     from training.train import main
@@ -143,6 +144,7 @@ def test_a_run_that_diverges_says_so_and_leaves_the_checkpoint_and_the_style(lau
     assert [path.name for path in checkpoints] == ["step_00000005"] and fault(checkpoints[0]) is None
     assert {name: (style / name).read_bytes() for name in before} == before
     text = launcher.run(style, code=2, resume_from_checkpoint="latest", learning_rate="1e30")  # and nothing to save
+    assert "learning_rate (0.0002 there, 1e+30 here)" in text and "batch_size" not in text
     assert "step 7" in text and "loss con is nan" in text
 
 
@@ -423,6 +425,8 @@ def test_a_style_without_a_saliency_network_loads_and_says_that_it_has_no_maps(l
         ({"hub_every": 5}, "--push_to_hub"),
         ({"max_steps": 0}, "--max_steps is 0"),
         ({"crop_size": 64}, "crop_size 64"),
+        ({"batch_size": 9}, "batch_size 9"),
+        ({"gradient_accumulation_steps": 5}, "10 photos"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -446,6 +450,29 @@ def test_what_cannot_be_trained_is_one_sentence_before_any_network_is_built(
     assert main(launcher.arguments(tmp_path / "style", **settings)) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("train.py: ") and filled(named) in lines[0]
+
+
+def test_checkpoints_of_another_run_stay_until_it_is_said_what_becomes_of_them(launcher, tmp_path):
+    own, other = tmp_path / "style/checkpoints/step_00000004", tmp_path / "other/checkpoints/step_00000009"
+    for folder in (own, other):
+        folder.mkdir(parents=True)
+
+    def read(*flags: str, **settings: object):
+        return read_command_line(launcher.arguments(tmp_path / "style", *flags, **settings))
+
+    for flags, which in (((), None), ((), other), (("--overwrite_output_dir",), "latest")):
+        with pytest.raises(SDPGANError, match="--overwrite_output_dir"):
+            read(*flags, **({} if which is None else {"resume_from_checkpoint": which}))
+    for flags, which in (((), "latest"), ((), own), (("--overwrite_output_dir",), other)):
+        read(*flags, resume_from_checkpoint=which)
+    assert own.is_dir()
+
+
+def test_a_run_that_may_overwrite_starts_without_the_checkpoints_before(trainer, tmp_path):
+    for name in ("checkpoints/step_00000004", "samples", "cache"):
+        (tmp_path / "style" / name).mkdir(parents=True)
+    one = trainer("--overwrite_output_dir")
+    assert [path.name for path in one.output.iterdir()] == ["cache"]
 
 
 def test_a_single_painting_is_refused_and_few_are_a_warning_before_vgg_is_read(launcher, images, tmp_path, capsys):

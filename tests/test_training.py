@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from training_fixtures import batch_of
 
+from sdpgan_hub import SDPGAN
 from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.filters import crop_and_resize
 
@@ -18,6 +20,8 @@ try:
     from training.losses import discriminators
     from training.losses.perceptual import HEAD_LAYERS, PerceptualFeatures
     from training.losses.step import call_with_constant_parameters, pasted
+    from training.losses.terms import TERMS
+    from training.run import provenance
     from training.run.config import TrainingConfig, read_config
     from training.run.schedule import Progress, Schedule
     from training.train import update_average
@@ -218,6 +222,15 @@ def test_each_ablation_of_the_paper_is_a_key_and_leaves_out_its_terms():
     assert Schedule(TrainingConfig(), 100).weights(0).keys() == {"con", "sali"}
 
 
+def test_every_term_is_weighed_by_its_setting_and_named_on_the_card():
+    settings = dataclasses.asdict(TrainingConfig(w_identity=3, w_shift=5))
+    said = provenance._weights(settings)
+    for term in TERMS:
+        if term.key is not None:
+            assert f"{term.key} {settings[term.key]}" in said
+    assert said.count("beyond the paper") == 2 and provenance._first_terms(settings) == "L_con, L_sali, identity, shift"
+
+
 @pytest.mark.parametrize(
     ("settings", "needed"),
     [
@@ -395,6 +408,16 @@ def test_the_moving_average_starts_fast_and_ends_at_its_decay():
         torch.nn.init.ones_(new.weight)
         update_average(old, new, step, 0.9)
         assert old.weight.item() == pytest.approx(share)
+
+
+def test_a_compiled_model_saves_what_loads(tmp_path: Path):
+    model = SDPGAN(4, 1)
+    plain = model.state_dict()
+    model.generator = torch.compile(model.generator)
+    model.save_pretrained(tmp_path)
+    loaded = SDPGAN.from_pretrained(tmp_path).state_dict()
+    assert loaded.keys() == plain.keys()
+    assert all(torch.equal(loaded[name], value.half().float()) for name, value in plain.items())
 
 
 def test_progress_survives_its_checkpoint():

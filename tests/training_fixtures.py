@@ -166,9 +166,9 @@ def trainer(launcher: Launcher, tmp_path: Path) -> Iterator[Callable]:
     from training.run.arguments import read_command_line
     from training.train import Trainer
 
-    def build(**settings) -> Trainer:
+    def build(*flags, **settings) -> Trainer:
         AcceleratorState._reset_state(reset_partial_state=True)
-        arguments = launcher.arguments(tmp_path / "style", **{"initialization_epochs": 0} | settings)
+        arguments = launcher.arguments(tmp_path / "style", *flags, **{"initialization_epochs": 0} | settings)
         return Trainer(*read_command_line(arguments))
 
     yield build

@@ -39,7 +39,7 @@ from training.data import pictures
 from training.data.sources import image_files
 from training.evaluate import evaluate, headline
 from training.metrics import style
-from training.run.config import TrainingConfig, read_config
+from training.run.config import TrainingConfig, differences, read_config
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 TRAIN = Path(__file__).resolve().parent / "train.py"
@@ -307,11 +307,8 @@ def _key_and_value(text: str) -> tuple[str, Any]:
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
     """The first thing in which two plans differ."""
-    flat_before, flat_now = ({**plan.get("config", {}), **plan} for plan in (before, now))
-    for key, value in flat_now.items():
-        if key != "config" and flat_before.get(key) != value:
-            return f"{key} ({flat_before.get(key)!r} there, {value!r} here)"
-    return "settings"
+    flat = ({**plan.get("config", {}), **plan, "config": None} for plan in (before, now))
+    return next(iter(differences(*flat)), "settings")
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

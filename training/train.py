@@ -34,9 +34,11 @@ if __name__ == "__main__":  # a wrong argument is answered before torch is impor
         sys.exit(2)
 
 import argparse
+import contextlib
 import copy
 import dataclasses
 import math
+import shutil
 import signal
 import threading
 import time
@@ -63,7 +65,7 @@ from training.losses.perceptual import PerceptualFeatures, memory_format
 from training.losses.step import Step
 from training.run import accelerator, initial_style, provenance, samples
 from training.run.checkpoints import Checkpoints, fault
-from training.run.config import TrainingConfig
+from training.run.config import TrainingConfig, check_batch, differences
 from training.run.health import WINDOW, Health
 from training.run.interruption import Interruption, leave_signals_to_the_parent
 from training.run.schedule import Progress, Schedule
@@ -101,6 +103,7 @@ class Trainer:
         self.masks: Path | None = arguments.masks if config.human_masks and config.references else None
         self.data = self._prepared_data()
         self.samples_per_step = config.batch_size * config.gradient_accumulation_steps * self.accelerator.num_processes
+        check_batch(config, len(self.data), self.accelerator.num_processes)
         self.schedule = Schedule(config, len(self.data) / self.samples_per_step)
         self.progress = Progress()
         self.checkpoints = Checkpoints(self.output / "checkpoints", config.checkpoints_total_limit)
@@ -148,6 +151,9 @@ class Trainer:
         )  # fmt: skip
         if arguments.resume_from_checkpoint:
             self.resume(arguments.resume_from_checkpoint)
+        if arguments.overwrite_output_dir and self.accelerator.is_main_process:
+            for name in ("checkpoints", "samples", "logs"):  # of the run before
+                shutil.rmtree(self.output / name, ignore_errors=True)
 
     def _prepared_data(self) -> UnpairedImages:
         """The samples, once one process has fetched, checked and prepared the images."""
@@ -399,13 +405,20 @@ class Trainer:
                 raise SDPGANError(f"{path} is damaged ({reason}); take another, or 'latest'.")
             chosen = [str(path)]
         target = Path(broadcast_object_list(chosen)[0])
+        differ = []
+        with contextlib.suppress(SDPGANError):  # a checkpoint may lie elsewhere than in its run's folder
+            before = provenance.read_facts(target.resolve().parents[1])["config"]
+            differ = differences(before, {key: value for key, value in vars(self.config).items() if key in before})
         try:
             self.accelerator.load_state(target)
         except (RuntimeError, ValueError, KeyError) as error:
             raise SDPGANError(
-                f"{target} does not fit these settings ({_sentence(error)}); resume with the ones it was trained with."
+                f"{target} does not fit these settings ({', '.join(differ) or _sentence(error)}); resume with the ones "
+                "it was trained with."
             ) from error
         self.accelerator.print(f"resumed {target.name}")
+        if differ:
+            self.accelerator.print(f"warning: it was trained with other settings: {', '.join(differ)}", file=sys.stderr)
 
     def write_result(self) -> None:
         """The style as it is now, loadable, with how it was trained in training.json and in the card."""

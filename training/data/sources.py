@@ -16,6 +16,7 @@ stopped at any time and goes on where it stopped.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import importlib.util
 import io
@@ -49,15 +50,21 @@ IMAGES_IN_A_FOLDER = 1000
 
 
 def image_files(folder: str | Path) -> list[Path]:
-    """Every image file below `folder`, hidden ones left out, sorted; SDPGANError where there is none."""
+    """Every image file below `folder`, sorted; SDPGANError where there is none.
+
+    Hidden files and folders are left out. Links are followed, and a folder that is reached twice is searched once.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise SDPGANError(f"{folder} is not a folder.")
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    found, seen = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = sorted(name for name in folders if not name.startswith(".")) if real not in seen else []
+        paths = [Path(place, name) for name in names if not name.startswith(".")] if real not in seen else []
+        found += [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+        seen.add(real)
+    found.sort()
     if not found:
         raise SDPGANError(f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}).")
     return found
@@ -398,8 +405,11 @@ def _is_image_entry(name: str) -> bool:
 
 
 def _lines(path: Path) -> list[str]:
+    """The lines of a text file in UTF-8, or, as Windows PowerShell writes it, in UTF-16 with its mark."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        content = path.read_bytes()
+        encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+        lines = [line.strip() for line in content.decode(encoding).replace("\0", "").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise SDPGANError(f"{path} cannot be read as a text file of paths: {one_line(error)}") from error
     return [line for line in lines if line and not line.startswith("#")]

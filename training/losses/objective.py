@@ -96,12 +96,14 @@ def saliency_mask(saliency: Tensor, peak: float = 2.0) -> Tensor:
 def content_loss(stylized_features: Tensor, photo_features: Tensor, mask: Tensor | None = None) -> Tensor:
     """L_con of Eq. 5: || S''(x)_m VGG(G(x)) - S''(x)_m VGG(x) ||_1, the mean over all features.
 
-    Features are N x C x h x w. `mask` is `saliency_mask` at any resolution, N x 1 x H x W, averaged down to h x w;
+    Features are N x C x h x w. `mask` is `saliency_mask`, N x 1 x H x W, of at least that size, averaged down to h x w;
     None leaves it out (the ablation of Fig. 9 (d)).
     """
     difference = (stylized_features.float() - photo_features.float()).abs()
     if mask is not None:
-        difference = difference * F.interpolate(mask, size=difference.shape[-2:], mode="area")
+        height, width = difference.shape[-2:]
+        mask = F.avg_pool2d(mask, (mask.shape[-2] // height, mask.shape[-1] // width))[..., :height, :width]
+        difference = difference * mask
     return difference.mean()
 
 

@@ -77,7 +77,7 @@ class MapStatistics:
         rows = []
         with tqdm(total=len(files), desc=description, unit="image", leave=False) as bar:
             for images in loader:
-                rows.append(self._statistics(images.to(self.device)).cpu().numpy())
+                rows.append(self._statistics(images.to(self.device)).numpy())
                 bar.update(len(images))
         return np.concatenate(rows)
 
@@ -87,7 +87,7 @@ class MapStatistics:
         for layers in (LAYERS_TO_EIGHTH, LAYERS_TO_SIXTEENTH):
             for name in layers:
                 x = getattr(self.network, name)(x)
-            maps = x.flatten(2).double()
+            maps = x.flatten(2).cpu().double()  # Apple GPUs lack float64
             found += [maps.mean(2), maps.std(2, correction=0)]
         return torch.cat(found, 1)
 

@@ -9,7 +9,7 @@ from sdpgan_hub.errors import SDPGANError
 
 from ..data.sources import Streamed, image_files, open_source
 from .checkpoints import Checkpoints
-from .config import TrainingConfig, add_arguments, given_arguments, read_config
+from .config import TrainingConfig, add_arguments, check_batch, given_arguments, read_config
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -39,6 +39,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--mixed_precision", choices=("no", "fp16", "bf16"), help="default: Accelerate's setting")
     parser.add_argument("--cpu", action="store_true", help="train on the CPU though there is an accelerator")
     parser.add_argument("--resume_from_checkpoint", metavar="latest|DIR", help="latest: the newest whole one")
+    parser.add_argument(
+        "--overwrite_output_dir", action="store_true", help="start anew, and delete the checkpoints of the run before"
+    )
     parser.add_argument("--max_minutes", type=float, help="stop in time, with a checkpoint and a loadable result")
     parser.add_argument("--max_steps", type=int, help="stop after this many steps in all, likewise")
     parser.add_argument("--push_to_hub", metavar="ORG/NAME", help="push the result to the Hugging Face Hub at the end")
@@ -61,9 +64,12 @@ def read_command_line(argv: list[str] | None = None) -> tuple[argparse.Namespace
     """
     arguments = parse_arguments(argv)
     config = read_config(arguments.config, given_arguments(arguments))
-    for source in (open_source(arguments.photos), open_source(arguments.paintings)):
+    for key in ("photos", "paintings"):
+        source = open_source(getattr(arguments, key))
         if not isinstance(source, Streamed):
-            source.files("")
+            count = len(source.files(""))
+            if key == "photos":
+                check_batch(config, count)
     for key in ("masks", "sample_photos"):
         if getattr(arguments, key) is not None:
             image_files(getattr(arguments, key))
@@ -83,14 +89,24 @@ def read_command_line(argv: list[str] | None = None) -> tuple[argparse.Namespace
         arguments.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SDPGANError(f"{arguments.output} cannot be made a folder: {error.strerror}.") from error
-    _check_checkpoint(arguments.resume_from_checkpoint, Checkpoints(arguments.output / "checkpoints"))
+    _check_checkpoints(arguments, Checkpoints(arguments.output / "checkpoints"))
     return arguments, config
 
 
-def _check_checkpoint(which: str | None, checkpoints: Checkpoints) -> None:
-    if which == "latest" and not checkpoints.all():
+def _check_checkpoints(arguments: argparse.Namespace, checkpoints: Checkpoints) -> None:
+    """A run goes on from its own checkpoints, or there are none in its folder, or they may be deleted."""
+    which, overwrite, own = arguments.resume_from_checkpoint, arguments.overwrite_output_dir, bool(checkpoints.all())
+    if which == "latest" and not own:
         raise SDPGANError(
             f"{checkpoints.folder} holds no checkpoint to resume from; leave --resume_from_checkpoint out."
         )
     if which not in (None, "latest") and not Path(which).is_dir():
         raise SDPGANError(f"{which} is not a checkpoint folder; name one of {checkpoints.folder}, or 'latest'.")
+    goes_on = which == "latest" or (which and Path(which).resolve().parent == checkpoints.folder.resolve())
+    if goes_on and overwrite:
+        raise SDPGANError(f"--overwrite_output_dir would delete {which}, which the run resumes from; leave one out.")
+    if own and not goes_on and not overwrite:
+        raise SDPGANError(
+            f"{checkpoints.folder} holds the checkpoints of another run; go on from them with "
+            "--resume_from_checkpoint latest, give another --output, or delete them with --overwrite_output_dir."
+        )

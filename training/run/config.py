@@ -206,6 +206,27 @@ def read_config(path: str | Path | None, overrides: dict[str, typing.Any] | None
     return TrainingConfig(**{key: _cast(key, value, kinds[key]) for key, value in values.items()})
 
 
+def check_batch(config: TrainingConfig, photos: int, processes: int = 1) -> None:
+    """Refuses a step that takes more photos than there are."""
+    batch = config.batch_size * config.gradient_accumulation_steps * processes
+    if batch > photos:
+        raise SDPGANError(
+            f"A step takes {batch} photos (batch_size {config.batch_size}), and there are {photos}; lower batch_size, "
+            "or give more photos."
+        )
+
+
+def differences(before: dict[str, typing.Any], now: dict[str, typing.Any]) -> list[str]:
+    """The settings of `now` that `before` has otherwise, as KEY (VALUE there, VALUE here)."""
+    plain = [{key: list(value) if isinstance(value, tuple) else value for key, value in one.items()}
+             for one in (before, now)]  # fmt: skip
+    return [
+        f"{key} ({plain[0].get(key)!r} there, {value!r} here)"
+        for key, value in plain[1].items()
+        if plain[0].get(key) != value
+    ]
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One `--key` for each setting, None where it is not given."""
     group = parser.add_argument_group("settings (override the config file)")

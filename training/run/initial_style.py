@@ -29,8 +29,11 @@ def load(name: str, model: SDPGAN, discriminator: PatchDiscriminator | Projected
             f"--initial_style {name} has {differs} {there.get(differs)}, the config {here.get(differs)}; "
             "train with the style's setting, or start without it."
         ) from error
-    path = styles.fetch(name).weights.with_name(DISCRIMINATOR_FILE)
-    if not path.exists():
+    try:
+        path = styles.fetch(name).beside(DISCRIMINATOR_FILE)
+    except SDPGANError as error:
+        return f"warning: the D of {name} cannot be had and starts anew: {error}"
+    if path is None:
         return ""
     kept, expected = load_file(path), discriminator.state_dict()
     if {key: value.shape for key, value in kept.items()} != {key: value.shape for key, value in expected.items()}:

@@ -176,8 +176,8 @@ def _copy_style(name: str, target: Path) -> None:
 
     source = styles.fetch(name)
     target.mkdir()
-    for path in (source.config, source.weights, source.weights.with_name(DISCRIMINATOR_FILE)):
-        if path.is_file():
+    for path in (source.config, source.weights, source.beside(DISCRIMINATOR_FILE)):
+        if path is not None:
             shutil.copyfile(path, target / path.name)
 
 
@@ -349,6 +349,8 @@ def run(folder: Path, minutes: float | None, options: list[str]) -> int:
     if taken is not None:
         print(f"goes on from {taken.name}")
         command += ["--resume_from_checkpoint", taken]
+    elif Checkpoints(style / "checkpoints").all():  # of a run that was killed before it could leave its parts
+        command += ["--resume_from_checkpoint", "latest"]
     with (style / LOG).open("ab") as log:
         training = subprocess.Popen(
             [str(part) for part in [*command, *options]],
