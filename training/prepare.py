@@ -6,8 +6,8 @@
     python training/prepare.py frames FILM... --output DIR
     python training/prepare.py --pack DIR --photos SOURCE --paintings SOURCE --vgg_weights FILE [--config FILE ...]
 
-A SOURCE is a folder, a text file of paths, a data set of the Hub (org/name:split/column) or WebDataset shards
-(shards-{000..003}.tar); training/data/sources.py says more. training/data/cache.py says what lies in the cache. The
+A SOURCE is a folder, a text file of paths, or a data set of the Hub or on disk (org/name:split/column, FOLDER:split);
+training/data/sources.py says more. training/data/cache.py says what lies in the cache. The
 second form turns films into a folder of paintings (training/data/frames.py). The third packs a training for a machine
 that has a GPU and little else (training/run/pack.py).
 """
@@ -42,9 +42,9 @@ def main(argv: list[str] | None = None) -> int:
         "       prepare.py frames FILM... --output DIR [options]\n"
         "       prepare.py --pack DIR --photos SOURCE --paintings SOURCE --vgg_weights FILE [options]",
         description=(__doc__ or "").split("\n")[0],
-        epilog="SOURCE: a folder; a text file of paths; a data set of the Hub, org/name[:split][/column]; or "
-        "WebDataset shards, shards-{000..003}.tar. The last two are streamed once into CACHE/images, where training "
-        "reads them, because a sample must be a function of its number.",
+        epilog="SOURCE: a folder; a text file of paths; or a data set, org/name[:split][/column] of the Hub or "
+        "FOLDER:split[/column] on disk. Data sets are streamed once into CACHE/images, where training reads them, "
+        "because a sample must be a function of its number.",
     )
     parser.add_argument("--photos", metavar="SOURCE", help="the source domain X")
     parser.add_argument("--paintings", metavar="SOURCE", help="the target domain Y")
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         "--max_images",
         type=int,
         metavar="N",
-        help="images of each data set or set of shards (default: as CACHE was last told, or all)",
+        help="images of each data set (default: as CACHE was last told, or all)",
     )
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")

@@ -38,7 +38,7 @@ from sdpgan_hub.files import UNFINISHED, write_whole
 
 from . import pictures
 from .pictures import read_mask, read_rgb
-from .sources import Folder, Source, Streamed, by_stem, fetch, open_source
+from .sources import Folder, HubDataset, Source, by_stem, fetch, open_source
 
 REFERENCE_RECIPE = {"method": "saliency reference", "version": 1}
 """The version goes up when what sdpgan_hub.saliency gives for a photo changes."""
@@ -140,7 +140,7 @@ def prepare(
     summary = Summary()
     for source in filter(None, sources):
         summary.failed |= fetch(source, cache, max_images, progress)
-        for path in [] if isinstance(source, Streamed) else source.missing():
+        for path in [] if isinstance(source, HubDataset) else source.missing():
             summary.failed[str(path)] = "no such file"
             print(f"warning: skipped {path}: no such file", file=sys.stderr)
     batches = []

@@ -18,7 +18,7 @@ from sdpgan_hub.errors import SDPGANError
 from ..run.config import TrainingConfig
 from .cache import readable_painting_path, readable_photo_path, saliency_path
 from .pictures import read_rgb, scaled
-from .sources import Source, Streamed, open_source
+from .sources import HubDataset, Source, open_source
 
 FEW_IMAGES = 20
 LARGEST_SHARE_TOO_SMALL = 0.1
@@ -52,7 +52,7 @@ def check(
         raise SDPGANError(f"{photos} is given as both photos and paintings; one of them has to be something else.")
     warnings = []
     for kind, source in opened.items():
-        if not isinstance(source, Streamed) or (cache is not None and source.folder(cache).is_dir()):
+        if not isinstance(source, HubDataset) or (cache is not None and source.folder(cache).is_dir()):
             warnings += _check_source(kind, source, cache or "", image_size, crop_size)
     return warnings
 
@@ -67,7 +67,7 @@ def _check_source(kind: str, source: Source, cache: str | Path, image_size: int,
     if kind == "paintings" and readable < 2:
         raise SDPGANError(f"{source} holds one painting; a style is learned from at least 2, better from hundreds.")
     warnings = []
-    missing = [] if isinstance(source, Streamed) else source.missing()
+    missing = [] if isinstance(source, HubDataset) else source.missing()
     for paths, what in ((missing, "found"), (unreadable, "read")):
         if paths:
             warnings.append(f"{len(paths)} of the {kind} of {source} cannot be {what}, skipped: {_some(paths)}.")

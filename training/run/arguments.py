@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sdpgan_hub.errors import SDPGANError
 
-from ..data.sources import Streamed, image_files, open_source
+from ..data.sources import HubDataset, image_files, open_source
 from .checkpoints import Checkpoints
 from .config import TrainingConfig, add_arguments, check_batch, given_arguments, read_config
 
@@ -16,7 +16,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     description = "Trains a style: photos and paintings in, a model folder out."
     parser = argparse.ArgumentParser(prog="train.py", description=description)
     parser.add_argument("--config", type=Path, help="YAML file of settings (training/configs/*.yaml)")
-    source = "folder, list (.txt), WebDataset shards (.tar) or Hub data set (org/name:split/column)"
+    source = "folder, list (.txt) or data set (org/name:split/column or FOLDER:split)"
     parser.add_argument("--photos", metavar="SOURCE", required=True, help=f"the source domain X: {source}")
     parser.add_argument("--paintings", metavar="SOURCE", required=True, help="the target domain Y, likewise")
     parser.add_argument("--output", type=Path, required=True, help="folder that becomes the style")
@@ -25,7 +25,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--max_images",
         type=int,
         metavar="N",
-        help="images of each data set or set of shards (default: as the cache was last told, or all)",
+        help="images of each data set (default: as the cache was last told, or all)",
     )
     parser.add_argument("--masks", type=Path, help="human-drawn masks to use as saliency references where there are")
     parser.add_argument("--sample_photos", type=Path, help="photos of the sample sheets (default: of --photos)")
@@ -66,7 +66,7 @@ def read_command_line(argv: list[str] | None = None) -> tuple[argparse.Namespace
     config = read_config(arguments.config, given_arguments(arguments))
     for key in ("photos", "paintings"):
         source = open_source(getattr(arguments, key))
-        if not isinstance(source, Streamed):
+        if not isinstance(source, HubDataset):
             count = len(source.files(""))
             if key == "photos":
                 check_batch(config, count)
