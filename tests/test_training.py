@@ -23,8 +23,7 @@ try:
     from training.losses.terms import TERMS
     from training.run import provenance
     from training.run.config import TrainingConfig, read_config
-    from training.run.schedule import Progress, Schedule
-    from training.train import update_average
+    from training.run.schedule import Progress, Schedule, update_average
 except (ImportError, RuntimeError) as error:  # torchvision of another torch build raises RuntimeError
     pytest.skip(f"the extra 'training' is not installed ({error})", allow_module_level=True)
 

@@ -68,7 +68,7 @@ from training.run.checkpoints import Checkpoints, fault
 from training.run.config import TrainingConfig, check_batch, differences
 from training.run.health import WINDOW, Health
 from training.run.interruption import Interruption, leave_signals_to_the_parent
-from training.run.schedule import Progress, Schedule
+from training.run.schedule import Progress, Schedule, update_average
 
 __all__ = ["Trainer", "main", "parse_arguments"]
 
@@ -80,14 +80,6 @@ LARGEST_WEIGHT = torch.finfo(torch.float16).max
 """Styles are kept in float16."""
 STOP_STEPS = 10
 """Several processes agree this often on whether to stop early; a single one is asked after every step."""
-
-
-@torch.no_grad()
-def update_average(averaged: nn.Module, current: nn.Module, step: int, decay: float) -> None:
-    """Exponential moving average that forgets its first values faster: the decay is min(decay, (1 + n) / (10 + n))."""
-    share = 1 - min(decay, (1 + step) / (10 + step))
-    for old, new in zip(averaged.parameters(), current.parameters(), strict=True):
-        old.lerp_(new, share)
 
 
 class Trainer:

@@ -37,6 +37,7 @@ from training.data.sources import open_source
 from training.losses.objective import saliency_loss
 from training.losses.perceptual import memory_format
 from training.run.config import TrainingConfig, read_config
+from training.run.schedule import update_average
 
 MARGIN = 1.25
 """Copies are kept this much larger than S sees them, so that zooming in costs no sharpness."""
@@ -141,9 +142,7 @@ def train(options: argparse.Namespace, config: TrainingConfig) -> None:
         value.backward()
         optimizer.step()
         schedule.step()
-        share = 1 - min(options.ema_decay, (1 + step) / (10 + step))
-        for old, new in zip(average.parameters(), network.parameters(), strict=True):
-            old.lerp_(new.detach(), share)
+        update_average(average, network, step, options.ema_decay)
         recent += (value.item() - recent) / min(100, step + 1)
         bar.set_postfix(loss=f"{recent:.3f}", refresh=False)
         if time.monotonic() - saved > 180 or step + 1 == options.steps:

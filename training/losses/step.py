@@ -120,7 +120,7 @@ class Step:
         self, batch: dict[str, Tensor], generated: Tensor, pyramids: dict[str, list[Tensor]]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """What D minimises, and its accuracy on each kind of image; `pyramids` are what the heads judge."""
-        kind_of_loss = self.config.adversarial_loss
+        loss = self.config.adversarial_loss
         kinds = ["painting", "edge_blurred"] if self.config.edge_blurred else ["painting"]
         images = [*(batch[kind] for kind in kinds), generated]
         features = [torch.cat(pair) for pair in zip(*pyramids.values(), strict=True)]
@@ -130,17 +130,13 @@ class Step:
         judged = [dict(zip(kinds, pixels.float().chunk(len(kinds)), strict=True))]
         judged += [dict(zip(pyramids, head.float().chunk(2), strict=True)) for head in heads]
         each = [
-            objective.discriminator_loss(one["painting"], one.get("edge_blurred"), one["generated"], kind_of_loss)
+            objective.discriminator_loss(one["painting"], one.get("edge_blurred"), one["generated"], loss)
             for one in judged
         ]
         accuracies = {}
         for kind in kinds:
-            of = [
-                objective.accuracy(one[kind].detach(), kind == "painting", kind_of_loss)
-                for one in judged
-                if kind in one
-            ]
-            accuracies[f"discriminator_accuracy/{kind}"] = sum(of) / len(of)
+            right = [objective.accuracy(one[kind].detach(), kind == "painting") for one in judged if kind in one]
+            accuracies[f"discriminator_accuracy/{kind}"] = sum(right) / len(right)
         return with_heads(each), accuracies
 
     def generator_inputs(

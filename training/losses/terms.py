@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-ADVERSARIAL_LOSSES = ("bce", "least_squares", "hinge")
+ADVERSARIAL_LOSSES = ("bce", "hinge")
 DISCRIMINATORS = ("patch", "projected")
 
 

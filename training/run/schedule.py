@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+import torch
+from torch import nn
+
 from ..losses.objective import content_weight
 from ..losses.terms import TERMS
 from .config import TrainingConfig
@@ -65,3 +68,11 @@ class Progress:
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         self.step, self.seconds = int(state["step"]), float(state["seconds"])
+
+
+@torch.no_grad()
+def update_average(averaged: nn.Module, current: nn.Module, step: int, decay: float) -> None:
+    """Exponential moving average that forgets its first values faster: the decay is min(decay, (1 + n) / (10 + n))."""
+    share = 1 - min(decay, (1 + step) / (10 + step))
+    for old, new in zip(averaged.parameters(), current.parameters(), strict=True):
+        old.lerp_(new, share)
