@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -13,9 +13,12 @@ import torch
 from torch import Tensor
 
 from .errors import SDPGANError
+from .files import write_whole
 
 MODEL_TYPE = "sdpgan"
 """The value of "model_type" in config.json by which a model of this package is recognised."""
+COMPILED = "_orig_mod."
+"""What torch.compile puts into the names of a module's parameters."""
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 _LISTED = 4
 
@@ -26,9 +29,7 @@ def write_config(path: Path, arguments: Mapping[str, object]) -> None:
     write_whole(path, (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
 
 
-def read_config(
-    path: Path, types: Mapping[str, type], defaults: Mapping[str, object] | None = None
-) -> dict[str, object]:
+def read_config(path: Path, types: Mapping[str, type], defaults: Mapping[str, object] | None = None) -> dict[str, Any]:
     """The `__init__` arguments in the config.json at `path`; `types` names each and says what it is.
 
     `defaults` are the values of keys that the file may leave out.
@@ -70,7 +71,7 @@ def write_weights(path: Path, state: Mapping[str, Tensor], dtype: torch.dtype = 
     """
     if dtype not in DTYPES:
         raise SDPGANError(f"Weights are saved as {', '.join(map(str, DTYPES))}, not as {dtype}.")
-    tensors = {key: value.detach().to("cpu", dtype).contiguous() for key, value in state.items()}
+    tensors = {key.replace(COMPILED, ""): value.detach().to("cpu", dtype).contiguous() for key, value in state.items()}
     infinite = [key for key, value in tensors.items() if not torch.isfinite(value).all()]
     if infinite:
         raise SDPGANError(
@@ -97,18 +98,6 @@ def read_weights(path: Path, shapes: Mapping[str, torch.Size]) -> dict[str, Tens
     if unusable:
         raise SDPGANError(f"{path} holds values that are not finite floats in {_listed(unusable)}.")
     return {key: value.to(torch.float32) for key, value in tensors.items()}
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Puts `content` in the file at `path` in one step: a reader, or a crash, never meets half of it."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    try:
-        unfinished.write_bytes(content)
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise SDPGANError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _check_tensors(path: Path, found: Mapping[str, torch.Size], shapes: Mapping[str, torch.Size]) -> None:

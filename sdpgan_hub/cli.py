@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import __version__
 from .errors import SDPGANError
@@ -215,7 +215,7 @@ def run_styles(options: argparse.Namespace) -> int:
     """`sdpgan styles`: name, size and folder of each shipped style."""
     from .styles import available
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"name": name, "path": str(folder), "bytes": sum(file.stat().st_size for file in folder.iterdir())}
         for name, folder in available().items()
     ]

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+WITHOUT_ANTIALIASING = ("mps",)
+"""Devices for which F.interpolate has no antialiasing in every version of torch that is supported."""
 DETAIL_SIGMA = 4.0
 """Fine structure is what a Gaussian of this many pixels leaves out."""
 NOISE_PERIOD = 1024
@@ -32,9 +34,23 @@ def luma(image: Tensor) -> Tensor:
     return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
-def resized(image: Tensor, height: int, width: int) -> Tensor:
-    """N x C x H x W to N x C x `height` x `width`, bilinear and without aliasing; in float32 (a CPU has no other)."""
-    return F.interpolate(image.float(), (height, width), mode="bilinear", antialias=True).to(image.dtype)
+def resized(image: Tensor, height: int, width: int, mode: str = "bilinear") -> Tensor:
+    """N x C x H x W to N x C x `height` x `width` without aliasing; in float32 (a CPU has no other).
+
+    mode: "bilinear" or "bicubic". Devices that lack antialiasing multiply by the same weights.
+    """
+    x = image.float()
+    if image.device.type in WITHOUT_ANTIALIASING:
+        rows, columns = (_weights(*of, mode).to(x) for of in ((x.shape[-2], height), (x.shape[-1], width)))
+        return (rows @ x @ columns.T).to(image.dtype)
+    return F.interpolate(x, (height, width), mode=mode, antialias=True).to(image.dtype)
+
+
+@functools.lru_cache(maxsize=16)
+def _weights(before: int, after: int, mode: str) -> Tensor:
+    """`after` x `before`: what each pixel counts in the resized ones, along one side."""
+    one = torch.eye(before, device="cpu")[None, None]
+    return F.interpolate(one, (after, before), mode=mode, antialias=True)[0, 0]
 
 
 def crop_and_resize(maps: Tensor, boxes: Tensor, height: int, width: int) -> Tensor:
@@ -47,7 +63,8 @@ def crop_and_resize(maps: Tensor, boxes: Tensor, height: int, width: int) -> Ten
     theta[:, 0, 0], theta[:, 0, 2] = wide, 2 * left + wide - 1
     theta[:, 1, 1], theta[:, 1, 2] = tall, 2 * top + tall - 1
     grid = F.affine_grid(theta, [len(boxes), 1, height, width], align_corners=False)
-    return F.grid_sample(maps.float(), grid, padding_mode="border", align_corners=False)
+    edge = 1 - 1 / grid.new_tensor(maps.shape[:1:-1])  # the centres of the outermost pixels; Apple GPUs pad by 0 alone
+    return F.grid_sample(maps.float(), grid.clamp(-edge, edge), align_corners=False)
 
 
 def guided_enlargement(small_map: Tensor, small_photo: Tensor, photo: Tensor) -> Tensor:
@@ -78,7 +95,7 @@ def coarse_to_fine(height: int, width: int, brush_size: int) -> list[tuple[int, 
     """The sizes at which a photo of `height` x `width` pixels is painted, one after the other; the last is its own.
 
     At the first the shorter side is about `brush_size`, and each is at most 2 to 2.4 times the one before. The sides
-    are multiples of 4. A photo of about `brush_size`, or below, is painted once, and any is where `brush_size` is 0.
+    are multiples of 4. A photo of about `brush_size`, or below, is painted once. With a `brush_size` of 0 all are.
     """
     ratio = min(height, width) / brush_size if brush_size else 1
     steps = max(0, math.ceil(math.log(max(ratio, 1)) / math.log(LARGEST_STEP) - 0.2))

@@ -102,7 +102,7 @@ class SDPGAN(
         _check_size("saliency_size", saliency_size)
         _check_size("brush_size", brush_size)
         _check_noise(noise)
-        self.config: dict[str, int | float | str | bool] = {
+        self.config: dict[str, Any] = {
             "base_channels": base_channels,
             "residual_blocks": residual_blocks,
             "upsampling": upsampling,
@@ -136,7 +136,7 @@ class SDPGAN(
         boxes: Tensor | None = None,
         noise_starts: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Photos to paintings and their saliency maps, with one run of S; crops of photos are painted once.
+        """Photos to paintings and their saliency maps, with one run of S; crops are painted once, as they are.
 
         Args:
             x: N x 3 x H x W, RGB in [-1, 1]; H and W multiples of 4, at least 16.
@@ -286,7 +286,7 @@ class SDPGAN(
         return maps if isinstance(image, (list, tuple)) else maps[0]
 
     @classmethod
-    def from_pretrained(
+    def from_pretrained(  # type: ignore[override]  # more options
         cls,
         pretrained_model_name_or_path: str | os.PathLike,
         *,
@@ -381,7 +381,7 @@ class SDPGAN(
             return None
         return self.push_to_hub(name, dtype=dtype, model_card_kwargs=model_card_kwargs, **push_to_hub_kwargs)
 
-    def push_to_hub(
+    def push_to_hub(  # type: ignore[override]  # more options
         self,
         repo_id: str,
         *,

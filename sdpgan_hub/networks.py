@@ -25,6 +25,8 @@ reads the features of the one `SaliencyNetwork` that Eq. 7 trains.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -41,7 +43,7 @@ NORMALIZATION = ("instance", "pixel")
 DILATIONS = (1, 2, 4, 8, 16)
 """Of S's context blocks, in turn."""
 
-SaliencyFeatures = tuple[Tensor, Tensor, Tensor]
+SaliencyFeatures = Sequence[Tensor]  # three
 
 
 class ReflectedConvolution(nn.Conv2d):
@@ -172,6 +174,7 @@ class OutputConvolution(nn.Conv2d):
         columns = self.weight.movedim(3, 1).flatten(0, 1).unsqueeze(3)
         each = F.conv2d(F.pad(x, (0, 0, 3, 3), mode="reflect"), columns)
         each = F.pad(each, (3, 3, 0, 0), mode="reflect").unflatten(1, (self.out_channels, 7))
+        assert self.bias is not None
         result = self.bias.view(1, -1, 1, 1)
         for column in range(7):
             result = result + each[:, :, column, :, column : column + x.shape[-1]]
@@ -315,9 +318,10 @@ class Generator(nn.Module):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for block in self.residual:
-            block.body[-1].weight.mul_(0.1)
-        self.output[0].weight.mul_(0.1)  # a grey first image: tanh has its full slope there
+        blocks = [block for block in self.residual if isinstance(block, ResidualBlock)]
+        for layer in (*(block.body[-1] for block in blocks), self.output[0]):
+            assert isinstance(layer, nn.Conv2d)
+            layer.weight.mul_(0.1)  # of the output too: where a first image is grey, tanh has its full slope
 
     def forward(self, image: Tensor, saliency_features: SaliencyFeatures | None = None) -> Tensor:
         """N x 3 x H x W and `SaliencyNetwork.encode` of the same image to the painting, N x 3 x H x W in [-1, 1].
@@ -329,7 +333,7 @@ class Generator(nn.Module):
             raise SDPGANError("This generator was built with feature_concatenation; give it SaliencyNetwork.encode(x).")
         x = self.down1(image)
         for level, layer in enumerate((self.down2, self.down3, self.join)):
-            if self.feature_concatenation:
+            if self.feature_concatenation and saliency_features is not None:
                 joined = saliency_features[level].to(x.dtype)
                 if joined.shape[-2:] != x.shape[-2:]:
                     joined = F.interpolate(joined, x.shape[-2:], mode="bilinear")

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .errors import SDPGANError
 
@@ -35,7 +36,7 @@ class Source:
     name: str
     folder: Path
     commit: str | None = None
-    cache_dir: str | os.PathLike | None = None
+    cache_dir: str | None = None
 
     @property
     def config(self) -> Path:
@@ -45,17 +46,31 @@ class Source:
     def weights(self) -> Path:
         return self.folder / WEIGHTS_FILE
 
-    def card(self) -> str | None:
-        """The model card as it lies beside the weights, fetched if need be; None where there is none to be had."""
-        card = self.folder / CARD_FILE
-        if self.commit is not None and not card.is_file():
-            from huggingface_hub import hf_hub_download
+    def beside(self, file: str) -> Path | None:
+        """Another file that lies beside the weights, fetched if need be; None where there is none.
+
+        Raises:
+            SDPGANError: the Hub cannot be asked, and why.
+        """
+        path = self.folder / file
+        if self.commit is not None and not path.is_file():
+            from huggingface_hub import errors, hf_hub_download
 
             try:
-                hf_hub_download(self.name, CARD_FILE, revision=self.commit, cache_dir=self.cache_dir)
-            except Exception:  # a card is worth having, and never worth failing for
+                hf_hub_download(self.name, file, revision=self.commit, cache_dir=self.cache_dir)
+            except errors.RemoteEntryNotFoundError:
                 return None
-        return card.read_text(encoding="utf-8") if card.is_file() else None
+            except Exception as error:
+                raise SDPGANError(explain_hub_error(error, self.name)) from error
+        return path if path.is_file() else None
+
+    def card(self) -> str | None:
+        """The model card; None where there is none to be had: it is never worth failing for."""
+        try:
+            card = self.beside(CARD_FILE)
+        except SDPGANError:
+            return None
+        return None if card is None else card.read_text(encoding="utf-8")
 
 
 def available() -> dict[str, Path]:
@@ -118,7 +133,7 @@ def fetch(
 
     from huggingface_hub import hf_hub_download
 
-    options = {
+    options: dict[str, Any] = {
         "token": token,
         "cache_dir": cache_dir,
         "local_files_only": local_files_only,
@@ -129,7 +144,7 @@ def fetch(
         hf_hub_download(place, WEIGHTS_FILE, revision=folder.name, **options)
     except Exception as error:
         raise SDPGANError(_why_not_fetched(error, place, revision, token)) from error
-    return Source(place, folder, commit=folder.name, cache_dir=cache_dir)
+    return Source(place, folder, commit=folder.name, cache_dir=None if cache_dir is None else os.fspath(cache_dir))
 
 
 def explain_hub_error(error: Exception, repo_id: str) -> str:

@@ -17,8 +17,8 @@ from sdpgan_hub.errors import SDPGANError
 
 try:
     from training import ablate as ablation
-    from training import pictures
-    from training.config import TrainingConfig
+    from training.data import pictures
+    from training.run.config import TrainingConfig
 except (ImportError, RuntimeError) as error:  # torchvision of another torch build raises RuntimeError
     pytest.skip(f"the extra 'training' is not installed ({error})", allow_module_level=True)
 

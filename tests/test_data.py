@@ -1,4 +1,4 @@
-"""training/data.py: what is wrong with a training's images, edge-blurred paintings, and samples of every source."""
+"""training/data/dataset.py: what is wrong with images, edge-blurred paintings, and samples of every source."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 
 from sdpgan_hub.errors import SDPGANError
-from training.config import TrainingConfig
-from training.data import UnpairedImages, check, edge_blurred
-from training.prepare import prepare, saliency_path
-from training.sources import fetch, image_files, read_rgb
+from training.data.cache import prepare, saliency_path
+from training.data.dataset import UnpairedImages, check, edge_blurred
+from training.data.pictures import read_rgb
+from training.data.sources import fetch, image_files
+from training.run.config import TrainingConfig
 
 
 def write(folder: Path, count: int, size: tuple[int, int] = (64, 64), start: int = 0) -> Path:
@@ -119,10 +120,11 @@ def test_the_check_reads_headers_only(photos: Path, paintings: Path):
 
 
 def test_samples_of_a_folder_a_list_and_shards_of_the_same_images_are_equal(tmp_path: Path):
-    pytest.importorskip("webdataset")
+    pytest.importorskip("datasets")
     photos, paintings, cache = write(tmp_path / "photos", 3), write(tmp_path / "paintings", 4), tmp_path / "cache"
     (tmp_path / "photos.txt").write_text("\n".join(f"photos/{seed:03}.png" for seed in range(3)))
-    with tarfile.open(tmp_path / "photos.tar", "w") as tar:
+    (tmp_path / "shards").mkdir()
+    with tarfile.open(tmp_path / "shards/0.tar", "w") as tar:
         for seed in range(3):
             content = (photos / f"{seed:03}.png").read_bytes()
             entry = tarfile.TarInfo(f"{seed:03}.png")
@@ -130,26 +132,28 @@ def test_samples_of_a_folder_a_list_and_shards_of_the_same_images_are_equal(tmp_
             tar.addfile(entry, io.BytesIO(content))
     folder = photos
     datas = []
-    for source in (folder, tmp_path / "photos.txt", tmp_path / "photos.tar"):
+    for source in (folder, tmp_path / "photos.txt", f"{tmp_path}/shards:train"):
         prepare(source, paintings, cache, references=False, workers=1, progress=False)
         datas.append(UnpairedImages(source, paintings, cache, NO_REFERENCES))
-    (tmp_path / "photos.tar").unlink()
+    (tmp_path / "shards/0.tar").unlink()
     for number in (0, 1, 7):
         first, *others = (data[number] for data in datas)
         assert all(torch.equal(first[key], other[key]) for other in others for key in first)
-    (few_photos, few_paintings) = check(tmp_path / "photos.tar", paintings, 48, 32, cache)
+    (few_photos, few_paintings) = check(f"{tmp_path}/shards:train", paintings, 48, 32, cache)
     assert "3 photos" in few_photos and "4 paintings" in few_paintings
     again = pickle.loads(pickle.dumps(datas[2]))
     assert torch.equal(again[5]["photo"], datas[0][5]["photo"])
 
 
 def test_a_source_to_be_fetched_is_not_looked_into_before(paintings: Path, tmp_path: Path):
-    pytest.importorskip("webdataset")
-    assert check(tmp_path / "a.tar", paintings, 64, 64, tmp_path / "cache") == []
-    with pytest.raises(SDPGANError, match=r"a\.tar"):
-        fetch(tmp_path / "a.tar", tmp_path / "cache")
-    with pytest.raises(SDPGANError, match=r"a\.tar"):
-        UnpairedImages(tmp_path / "a.tar", paintings, tmp_path / "cache", SMALL)
+    pytest.importorskip("datasets")
+    (tmp_path / "empty").mkdir()
+    source = f"{tmp_path}/empty:train"
+    assert check(source, paintings, 64, 64, tmp_path / "cache") == []
+    with pytest.raises(SDPGANError, match=source):
+        fetch(source, tmp_path / "cache")
+    with pytest.raises(SDPGANError, match=source):
+        UnpairedImages(source, paintings, tmp_path / "cache", SMALL)
 
 
 def test_without_references_a_sample_is_the_same_but_for_its_reference(photos: Path, paintings: Path, tmp_path: Path):

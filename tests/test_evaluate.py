@@ -22,9 +22,9 @@ try:
     from skimage.color import deltaE_ciede2000, rgb2lab
 
     from training import evaluate as evaluation
-    from training import pictures
+    from training.data import pictures
+    from training.losses.perceptual import PerceptualFeatures
     from training.metrics import artifacts, colour, deception, detail, robustness, saliency, style
-    from training.perceptual import PerceptualFeatures
 except (ImportError, RuntimeError) as error:  # torchvision of another torch build raises RuntimeError
     pytest.skip(f"the extra 'training' is not installed ({error})", allow_module_level=True)
 

@@ -1,4 +1,4 @@
-"""training/frames.py: films to a folder of paintings without duplicates, Sec. IV-A."""
+"""training/data/frames.py: films to a folder of paintings without duplicates, Sec. IV-A."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import pytest
 
 from sdpgan_hub.errors import SDPGANError
 from training import prepare
-from training.frames import extract, is_duplicate, main
-from training.sources import read_rgb
+from training.data.frames import extract, is_duplicate, main
+from training.data.pictures import read_rgb
+from training.data.sources import image_files
 
 data = pytest.importorskip("skimage.data")
 
@@ -154,7 +155,7 @@ def test_the_command_extracts_several_films_and_refuses_two_of_one_name(three_sh
     ]
     assert prepare.main(frames) == 0
     assert "3 frames kept, 27 duplicates dropped" in capsys.readouterr().out
-    assert len(prepare.image_files(tmp_path / "paintings")) == 5
+    assert len(image_files(tmp_path / "paintings")) == 5
     assert main([str(other), str(tmp_path / "other.mp4"), "--output", str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 

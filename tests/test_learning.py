@@ -24,9 +24,9 @@ from sdpgan_hub import SDPGAN
 try:
     from accelerate.state import AcceleratorState
 
-    from training import discriminators
-    from training.arguments import read_command_line
-    from training.data import edge_blurred
+    from training.data.dataset import edge_blurred
+    from training.losses import discriminators
+    from training.run.arguments import read_command_line
     from training.train import Trainer
 except (ImportError, RuntimeError) as error:  # torchvision of another torch build raises RuntimeError
     pytest.skip(f"the extra 'training' is not installed ({error})", allow_module_level=True)

@@ -1,4 +1,4 @@
-"""training/pack.py: what a pack holds, how large it is, and that it trains where little is installed."""
+"""training/run/pack.py: what a pack holds, how large it is, and that it trains where little is installed."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ from sdpgan_hub import SDPGAN
 from sdpgan_hub.errors import SDPGANError
 
 try:
-    from training import logs, prepare
-    from training import pack as packing
-    from training.checkpoints import Checkpoints, fault
-    from training.config import TrainingConfig, read_config
-    from training.train import DISCRIMINATOR_FILE
+    from training import prepare
+    from training.run import logs
+    from training.run import pack as packing
+    from training.run.checkpoints import Checkpoints, fault
+    from training.run.config import TrainingConfig, read_config
+    from training.run.provenance import DISCRIMINATOR_FILE
 except (ImportError, RuntimeError) as error:  # torchvision of another torch build raises RuntimeError
     pytest.skip(f"the extra 'training' is not installed ({error})", allow_module_level=True)
 

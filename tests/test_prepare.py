@@ -17,16 +17,11 @@ from PIL import Image
 
 from sdpgan_hub.errors import SDPGANError
 from training import prepare as prepare_module
-from training.prepare import (
-    image_files,
-    main,
-    prepare,
-    read_mask,
-    read_rgb,
-    readable_painting_path,
-    readable_photo_path,
-    saliency_path,
-)
+from training.data import cache as caches
+from training.data.cache import prepare, readable_painting_path, readable_photo_path, saliency_path
+from training.data.pictures import read_mask, read_rgb
+from training.data.sources import image_files
+from training.prepare import main
 
 SCRIPT = Path(prepare_module.__file__)
 EXIF_ORIENTATION = 0x0112
@@ -71,6 +66,14 @@ def test_read_rgb_turns_the_photo_as_exif_says(tmp_path: Path):
 def test_read_rgb_scales_16_bit_grey_to_8_bits(tmp_path: Path):
     Image.fromarray(np.array([[0, 257, 65535]], np.uint16)).save(tmp_path / "deep.png")
     assert read_rgb(tmp_path / "deep.png").tolist() == [[[0] * 3, [1] * 3, [255] * 3]]
+
+
+def test_links_to_folders_are_followed_once(paintings: Path, tmp_path: Path):
+    (tmp_path / "links").mkdir()
+    for name, target in (("all", paintings), ("again", paintings), ("round", tmp_path / "links")):
+        (tmp_path / "links" / name).symlink_to(target, target_is_directory=True)
+    found = [path.relative_to(tmp_path / "links" / "again") for path in image_files(tmp_path / "links")]
+    assert found == [path.relative_to(paintings) for path in image_files(paintings)]
 
 
 def test_image_files_finds_nested_and_upper_case_names_and_no_hidden_ones(paintings: Path):
@@ -140,11 +143,11 @@ def test_only_the_missing_the_newer_and_the_replaced_are_done_again(paintings: P
 def test_results_of_another_recipe_are_done_again(paintings: Path, tmp_path: Path, monkeypatch):
     arguments = {"masks": paintings, "workers": 1, "progress": False}
     prepare(paintings, paintings, tmp_path / "cache", **arguments)
-    for recipe in (prepare_module.READABLE_RECIPE, prepare_module.MASK_RECIPE):
+    for recipe in (caches.READABLE_RECIPE, caches.MASK_RECIPE):
         monkeypatch.setitem(recipe, "version", 0)
         summary = prepare(paintings, paintings, tmp_path / "cache", **arguments)
         assert (summary.made, summary.kept) == (3, 3)
-    assert "version" in prepare_module.REFERENCE_RECIPE
+    assert "version" in caches.REFERENCE_RECIPE
 
 
 def test_a_png_that_this_script_did_not_write_is_not_taken_for_a_result(paintings: Path, tmp_path: Path):
@@ -179,7 +182,7 @@ def test_a_failed_write_leaves_nothing_behind_and_says_which_file(paintings: Pat
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(prepare_module.os, "replace", full)
+    monkeypatch.setattr(caches.os, "replace", full)
     with pytest.raises(SDPGANError, match="No space left"):
         prepare(None, paintings, tmp_path / "cache", workers=1, progress=False)
     assert contents(tmp_path / "cache") == {}
@@ -188,7 +191,7 @@ def test_a_failed_write_leaves_nothing_behind_and_says_which_file(paintings: Pat
 def test_partial_files_of_a_killed_run_are_removed_once_old(paintings: Path, tmp_path: Path):
     results = tmp_path / "cache" / "readable" / "paintings"
     results.mkdir(parents=True)
-    old, young = results / ".a.png.png.1.part", results / ".b.JPG.png.2.part"
+    old, young = results / ".a.png.png.1.unfinished", results / ".b.JPG.png.2.unfinished"
     old.write_bytes(b"half")
     young.write_bytes(b"half")
     os.utime(old, (1, 1))
@@ -330,7 +333,7 @@ def test_ctrl_c_leaves_a_cache_of_whole_files_that_the_next_run_completes(tmp_pa
     done = sorted(cache.glob("readable/paintings/*.png"))
     assert 0 < len(done) < 200
     assert all(read_rgb(path).shape == (1, 1, 3) for path in done)
-    assert not list(cache.rglob("*.part"))
+    assert not list(cache.rglob("*.unfinished"))
     assert len(json.loads((cache / "readable" / "paintings" / "manifest.json").read_text())["files"]) == len(done)
     summary = prepare(None, paintings, cache, workers=1, progress=False)
     assert (summary.made, summary.kept) == (200 - len(done), len(done))

@@ -8,6 +8,8 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from training_fixtures import ROOT
 
 from sdpgan_hub import SDPGAN
@@ -15,7 +17,10 @@ from sdpgan_hub import SDPGAN
 if importlib.util.find_spec("accelerate") is None:
     pytest.skip("the extra 'training' is not installed", allow_module_level=True)
 
-PUSHED = {".gitattributes", "README.md", "config.json", "model.safetensors", "sample_sheet.jpg", "training.json"}
+PUSHED = {
+    ".gitattributes", "README.md", "config.json", "discriminator.safetensors", "model.safetensors", "sample_sheet.jpg",
+    "training.json",
+}  # fmt: skip
 
 
 def start(launcher, hub, home, output, *flags, token="hf_loopback", **settings) -> subprocess.Popen:
@@ -46,6 +51,11 @@ def test_a_style_is_pushed_at_the_end_and_on_the_way_and_a_failed_push_is_retrie
     assert "--photos PHOTOS" in card and "--max_steps 4" in card and str(tmp_path) not in card
     assert json.loads(files["training.json"])["numbers"]["loss/con"] > 0
 
+    still = {"learning_rate": 0, "discriminator_learning_rate": 0}
+    further = start(
+        launcher, hub, tmp_path / "home3", tmp_path / "further", initial_style="org/painter", initialization_epochs=0,
+        **still,
+    )  # fmt: skip
     out, err = failing.communicate(timeout=120)
     assert failing.returncode == 1 and "Traceback" not in err
     assert "The push failed" in err and "does not accept the token" in err
@@ -62,8 +72,13 @@ def test_a_style_is_pushed_at_the_end_and_on_the_way_and_a_failed_push_is_retrie
     assert files["model.safetensors"] == (bad / "model.safetensors").read_bytes()
     assert files.keys() - {".gitattributes"} == PUSHED - {".gitattributes", "sample_sheet.jpg"}
 
+    _, err = further.communicate(timeout=120)
+    assert further.returncode == 0, err
+    kept, taken = (load_file(folder / "discriminator.safetensors") for folder in (good, tmp_path / "further"))
+    assert kept.keys() == taken.keys() and all(torch.equal(kept[name], taken[name]) for name in kept)
+
 
 def test_a_push_without_a_token_is_refused_before_training(hub, launcher, tmp_path):
     process = start(launcher, hub, tmp_path / "home", tmp_path / "style", token=None, push_to_hub="org/painter")
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 2 and "--push_to_hub needs a token" in err and len(err.splitlines()) == 1
+    assert process.returncode == 2 and "org/painter needs a token" in err and len(err.splitlines()) == 1

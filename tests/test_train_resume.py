@@ -18,8 +18,8 @@ from training_fixtures import scalars
 from sdpgan_hub import SDPGAN, SDPGANError
 
 try:
-    from training.checkpoints import CHECKSUMS, Checkpoints, fault
-    from training.train import DISCRIMINATOR_FILE
+    from training.run.checkpoints import CHECKSUMS, Checkpoints, fault
+    from training.run.provenance import DISCRIMINATOR_FILE
 except (ImportError, RuntimeError) as error:  # torchvision of another torch build raises RuntimeError
     pytest.skip(f"the extra 'training' is not installed ({error})", allow_module_level=True)
 pytest.importorskip("accelerate")
@@ -201,6 +201,7 @@ def test_a_checkpoint_of_other_networks_is_refused_in_one_sentence(launcher, who
         tmp_path / "style", code=2, base_channels=8, resume_from_checkpoint=whole / "checkpoints/step_00000009"
     )
     assert "train.py: " in text and "step_00000009" in text and "Traceback" not in text
+    assert "base_channels (4 there, 8 here)" in text
 
 
 def test_max_minutes_ends_with_a_checkpoint_and_a_result(launcher, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from training_fixtures import batch_of
 
+from sdpgan_hub import SDPGAN
 from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.filters import crop_and_resize
 
 try:
-    from training import discriminators
-    from training.config import TrainingConfig, read_config
-    from training.data import MAX_ENLARGEMENT, SampleNumbers, UnpairedImages, edge_blurred
-    from training.perceptual import HEAD_LAYERS, PerceptualFeatures
-    from training.train import Progress, Schedule, call_with_constant_parameters, pasted, update_average
+    from training.data.dataset import MAX_ENLARGEMENT, SampleNumbers, UnpairedImages, edge_blurred
+    from training.losses import discriminators
+    from training.losses.perceptual import HEAD_LAYERS, PerceptualFeatures
+    from training.losses.step import call_with_constant_parameters, pasted
+    from training.losses.terms import TERMS
+    from training.run import provenance
+    from training.run.config import TrainingConfig, read_config
+    from training.run.schedule import Progress, Schedule, update_average
 except (ImportError, RuntimeError) as error:  # torchvision of another torch build raises RuntimeError
     pytest.skip(f"the extra 'training' is not installed ({error})", allow_module_level=True)
 
@@ -154,7 +159,7 @@ BRUSH = {
 def test_a_photo_is_painted_once_more_from_its_next_pixels(trainer):
     one = trainer(**BRUSH)
     batch, weights = batch_of(one), one.schedule.weights(100)
-    crops, whole, boxes, starts = one.generator_inputs(batch, weights, 2, 3)
+    crops, whole, boxes, starts = one.step.generator_inputs(batch, weights, slice(0, 1), 2, 3)
     assert len(crops) == len(whole) == len(boxes) == len(starts) == 4  # two photos, a painting, a photo once more
     torch.testing.assert_close(crops[2], batch["painting"][0])
     assert (
@@ -170,7 +175,7 @@ def test_a_photo_is_painted_once_more_from_its_next_pixels(trainer):
 def test_photos_that_are_painted_over_keep_their_target_and_the_others_stay(trainer):
     one = trainer(**BRUSH)
     batch = batch_of(one)
-    photos = one.over_smaller_paintings(batch)
+    photos = one.step.over_smaller_paintings(batch)
     assert torch.equal(photos[0], batch["photo"][0]) and not torch.equal(photos[1], batch["photo"][1])
     assert one.backward(batch)["loss/shift"] > 0
 
@@ -217,6 +222,15 @@ def test_each_ablation_of_the_paper_is_a_key_and_leaves_out_its_terms():
     assert TrainingConfig(keep_detail=0.5).network["keep_detail"] == 0.5
     assert TrainingConfig(feature_concatenation=False).network["saliency_network"] is True  # Fig. 11
     assert Schedule(TrainingConfig(), 100).weights(0).keys() == {"con", "sali"}
+
+
+def test_every_term_is_weighed_by_its_setting_and_named_on_the_card():
+    settings = dataclasses.asdict(TrainingConfig(w_identity=3, w_shift=5))
+    said = provenance._weights(settings)
+    for term in TERMS:
+        if term.key is not None:
+            assert f"{term.key} {settings[term.key]}" in said
+    assert said.count("beyond the paper") == 2 and provenance._first_terms(settings) == "L_con, L_sali, identity, shift"
 
 
 @pytest.mark.parametrize(
@@ -396,6 +410,16 @@ def test_the_moving_average_starts_fast_and_ends_at_its_decay():
         torch.nn.init.ones_(new.weight)
         update_average(old, new, step, 0.9)
         assert old.weight.item() == pytest.approx(share)
+
+
+def test_a_compiled_model_saves_what_loads(tmp_path: Path):
+    model = SDPGAN(4, 1)
+    plain = model.state_dict()
+    model.generator = torch.compile(model.generator)
+    model.save_pretrained(tmp_path)
+    loaded = SDPGAN.from_pretrained(tmp_path).state_dict()
+    assert loaded.keys() == plain.keys()
+    assert all(torch.equal(loaded[name], value.half().float()) for name, value in plain.items())
 
 
 def test_progress_survives_its_checkpoint():

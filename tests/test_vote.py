@@ -1,4 +1,4 @@
-"""training/vote.py and its core, training/poll.py: groups without names, votes kept, shares counted."""
+"""training/vote.py and its core, training/metrics/poll.py: groups without names, votes kept, shares counted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from sdpgan_hub.errors import SDPGANError
-from training.poll import Group, Poll, Vote, draw, find_groups, read_votes, record, tally, wilson
+from training.metrics.poll import Group, Poll, Vote, draw, find_groups, read_votes, record, tally, wilson
 from training.vote import as_html, main, sheet
 
 COLOURS = {"photo": (255, 255, 0), "ours": (255, 0, 0), "theirs": (0, 255, 0), "neither": (0, 0, 255)}

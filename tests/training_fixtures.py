@@ -41,7 +41,7 @@ def vgg_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import timm
     from safetensors.torch import save_file
 
-    from training.perceptual import CONV4_4
+    from training.losses.perceptual import CONV4_4
 
     path = tmp_path_factory.mktemp("vgg") / "vgg19.safetensors"
     with torch.device("meta"):
@@ -61,7 +61,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     The masks stand for saliency references, which take longer than a tiny training.
     """
-    from training.prepare import prepare
+    from training.data.cache import prepare
 
     folder, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
     for number in range(8):
@@ -163,12 +163,12 @@ def trainer(launcher: Launcher, tmp_path: Path) -> Iterator[Callable]:
     """A function: settings -> Trainer at its first adversarial step, in this process."""
     from accelerate.state import AcceleratorState
 
-    from training.arguments import read_command_line
+    from training.run.arguments import read_command_line
     from training.train import Trainer
 
-    def build(**settings) -> Trainer:
+    def build(*flags, **settings) -> Trainer:
         AcceleratorState._reset_state(reset_partial_state=True)
-        arguments = launcher.arguments(tmp_path / "style", **{"initialization_epochs": 0} | settings)
+        arguments = launcher.arguments(tmp_path / "style", *flags, **{"initialization_epochs": 0} | settings)
         return Trainer(*read_command_line(arguments))
 
     yield build
@@ -182,12 +182,12 @@ def batch_of(trainer, numbers: tuple[int, ...] = (0, 1)) -> dict[str, torch.Tens
 
 
 def expected_terms(trainer, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """What D minimises, and the terms of G and S, all at once from the batch: what `Trainer.backward` does in parts.
+    """What D minimises, and the terms of G and S, all at once from the batch: what `Step.backward` does in parts.
 
     For an adversarial step in float32.
     """
-    from training import discriminators, objective
-    from training.train import call_with_constant_parameters, pasted
+    from training.losses import discriminators, objective
+    from training.losses.step import call_with_constant_parameters, pasted
 
     config, model, discriminator, vgg = trainer.config, trainer.model, trainer.discriminator, trainer.vgg
     photo, painting, kind = batch["photo"], batch["painting"], config.adversarial_loss

@@ -24,23 +24,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import yaml
 
 if not __package__:  # run as a file: the repository's root is not on the path
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from sdpgan_hub import SDPGAN
-from sdpgan_hub.checkpoint import write_whole
 from sdpgan_hub.errors import SDPGANError
+from sdpgan_hub.files import write_whole
 from sdpgan_hub.saliency import reference
 from sdpgan_hub.visualization import heat_map
-from training import pictures
-from training.config import TrainingConfig, read_config
+from training.data import pictures
+from training.data.sources import image_files
 from training.evaluate import evaluate, headline
 from training.metrics import style
-from training.sources import image_files
+from training.run.config import TrainingConfig, differences, read_config
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 TRAIN = Path(__file__).resolve().parent / "train.py"
@@ -205,35 +204,21 @@ def sheet(
         originals = [pictures.centre_square(pictures.read_scaled(path, size)) for path in paths]
     else:
         originals = [pictures.read(path) for path in paths]
-    columns = [_column("photo", [(photo, heat_map(reference(photo))) for photo in originals])]
+    names = ["photo", *(variant.name for variant in variants)]
+    columns = [[(photo, heat_map(reference(photo))) for photo in originals]]
     for variant in variants:
         model = SDPGAN.from_pretrained(output / variant.name)
-        cells = []
+        columns.append([])
         for path, photo in zip(paths, originals, strict=True):
             if folder is not None:
                 painting = model.stylize(photo)
             else:
                 painting = pictures.read(output / variant.name / "pictures" / "outputs" / path.relative_to(measured))
-            if model.saliency_network is None:
-                saliency = np.full_like(photo, 255)
-            else:
-                saliency = heat_map(model.saliency_map(photo))
-            cells.append((painting, saliency))
-        columns.append(_column(variant.name, cells))
-    return np.concatenate(columns, axis=1)[:, :-GAP]
-
-
-def _column(name: str, cells: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    width = min(cells[0][0].shape[:2])
-    caption = np.full((CAPTION_HEIGHT, width, 3), 255, np.uint8)
-    font, wanted = cv2.FONT_HERSHEY_SIMPLEX, 0.55
-    needed = cv2.getTextSize(name, font, wanted, 1)[0][0]
-    scale = wanted * min(1, (width - 4) / needed)
-    cv2.putText(caption, name, (2, CAPTION_HEIGHT - 8), font, scale, (0, 0, 0), 1, cv2.LINE_AA)
-    parts = [caption]
-    for pair in cells:
-        parts += [pictures.centre_square(cell) for cell in pair] + [np.full((GAP, width, 3), 255, np.uint8)]
-    return np.pad(np.concatenate(parts[:-1]), ((0, 0), (0, GAP), (0, 0)), constant_values=255)
+            map_ = np.full_like(photo, 255) if model.saliency_network is None else heat_map(model.saliency_map(photo))
+            columns[-1].append((painting, map_))
+    pairs = [pair for row in zip(*columns, strict=True) for pair in row]
+    cells = [np.concatenate([pictures.centre_square(one) for one in pair]) for pair in pairs]
+    return pictures.contact_sheet(cells, len(names), GAP, names, CAPTION_HEIGHT)
 
 
 def table(
@@ -322,11 +307,8 @@ def _key_and_value(text: str) -> tuple[str, Any]:
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
     """The first thing in which two plans differ."""
-    flat_before, flat_now = ({**plan.get("config", {}), **plan} for plan in (before, now))
-    for key, value in flat_now.items():
-        if key != "config" and flat_before.get(key) != value:
-            return f"{key} ({flat_before.get(key)!r} there, {value!r} here)"
-    return "settings"
+    flat = ({**plan.get("config", {}), **plan, "config": None} for plan in (before, now))
+    return next(iter(differences(*flat)), "settings")
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -31,19 +31,19 @@ import numpy as np
 import torch
 
 if not __package__:  # run as a file: the repository's root is not on the path
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from sdpgan_hub import SDPGAN
 from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.memory import keep_freed_memory
-from training import pictures
+from training.data import pictures
+from training.data.sources import by_stem, image_files
+from training.losses.perceptual import PerceptualFeatures
 from training.metrics import artifacts, colour, deception, style
 from training.metrics import robustness as robust
 from training.metrics import saliency as accuracies
 from training.metrics.report import headline, saliency_table, table
 from training.metrics.subjects import artifact_figures, colour_figures, detail_figures, measure, write_subjects
-from training.perceptual import PerceptualFeatures
-from training.sources import image_files
 
 __all__ = ["evaluate", "evaluate_saliency", "headline", "main", "table"]
 
@@ -111,8 +111,8 @@ def evaluate(
             f"{photos} and {paintings} hold {len(sources)} photos and {len(painting_files)} paintings; "
             f"at least {style.MIN_SAMPLES} and {2 * style.MIN_SAMPLES} are needed."
         )
-    found_masks = _by_stem(masks) if masks is not None else {}
-    given = _by_stem(outputs) if outputs is not None else None
+    found_masks = by_stem(masks) if masks is not None else {}
+    given = by_stem(outputs) if outputs is not None else None
     model = SDPGAN.from_pretrained(style_name, map_location=device) if style_name is not None else None
     if model is not None and keep_detail is None:
         keep_detail = model.config["keep_detail"]
@@ -151,7 +151,7 @@ def evaluate(
         }
     if sheet is not None:
         cells = [one.sheet for one in measured["outputs"] if one.sheet is not None]
-        pictures.write(sheet, np.concatenate(cells, axis=1))
+        pictures.write(sheet, pictures.contact_sheet(cells, len(cells)))
     name = str(style_name) if style_name is not None else Path(outputs).resolve().name
     return {
         "name": Path(name).name if style_name is not None and Path(name).is_dir() else name,
@@ -235,12 +235,6 @@ def _spread(items: list, limit: int | None) -> list:
     if limit is None or len(items) <= limit:
         return items
     return [items[round(place)] for place in np.linspace(0, len(items) - 1, limit)]
-
-
-def _by_stem(folder: Path) -> dict[Path, Path]:
-    """The image files of a folder: relative path without suffix -> file; PNG wins over the lossy ones."""
-    files = sorted(image_files(folder), key=lambda path: path.suffix.lower() == ".png")
-    return {path.relative_to(folder).with_suffix(""): path for path in files}
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:

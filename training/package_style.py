@@ -14,18 +14,18 @@ import shutil
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+if not __package__:  # run as a file: the repository's root is not on the path
+    sys.path[0] = str(ROOT)
 
 from sdpgan_hub import SDPGAN  # noqa: E402
 from sdpgan_hub.errors import SDPGANError  # noqa: E402
 from sdpgan_hub.styles import SHIPPED  # noqa: E402
-from training import pictures  # noqa: E402
-from training.facts import DISCRIMINATOR_FILE, card_keywords, read_facts, write_facts  # noqa: E402
-from training.prepare import image_files, read_rgb  # noqa: E402
+from training.data import pictures  # noqa: E402
+from training.data.sources import image_files  # noqa: E402
+from training.run.provenance import DISCRIMINATOR_FILE, card_keywords, read_facts, write_facts  # noqa: E402
 
 CELL = (384, 512)
 """Height and width of a painting in the gallery, in pixels."""
@@ -44,7 +44,7 @@ def scenes(photos: list[Path]) -> list[np.ndarray]:
     """The photos, and close-ups of some, as uint8 images of the size `CELL`."""
     images = []
     for path in photos:
-        photo = read_rgb(path)
+        photo = pictures.read(path)
         images.append(_fitted(photo))
         if path.stem in CLOSE_UPS:
             height, width = photo.shape[:2]
@@ -69,13 +69,11 @@ def gallery(model: SDPGAN, photos: list[Path]) -> np.ndarray:
     cells = []
     for photo in scenes(photos):
         cell = model.stylize(photo)
-        small = cv2.resize(photo, (CELL[1] // 4, CELL[0] // 4), interpolation=cv2.INTER_AREA)
+        small = pictures.scaled(photo, CELL[0] // 4, CELL[1] // 4)
         small = np.pad(small, ((3, 0), (0, 3), (0, 0)), constant_values=255)
         cell[-small.shape[0] :, : small.shape[1]] = small
-        cells.append(np.pad(cell, ((0, GAP), (0, GAP), (0, 0)), constant_values=255))
-    cells += [np.full_like(cells[0], 255)] * (-len(cells) % COLUMNS)
-    rows = [np.concatenate(cells[first : first + COLUMNS], axis=1) for first in range(0, len(cells), COLUMNS)]
-    return np.concatenate(rows)[:-GAP, :-GAP]
+        cells.append(cell)
+    return pictures.contact_sheet(cells, COLUMNS, GAP)
 
 
 def package(run: Path, name: str, photos: Path, limits: str = "", evaluation: str = "", history: str = "") -> Path:
@@ -93,8 +91,7 @@ def package(run: Path, name: str, photos: Path, limits: str = "", evaluation: st
     model.save_pretrained(folder, repo_id=name, model_card_kwargs=keywords)
     shutil.copyfile(run / DISCRIMINATOR_FILE, folder / DISCRIMINATOR_FILE)
     write_facts(folder, facts)
-    sheet = cv2.cvtColor(gallery(model, paths), cv2.COLOR_RGB2BGR)
-    cv2.imwrite(str(folder / "gallery.jpg"), sheet, [cv2.IMWRITE_JPEG_QUALITY, 82])
+    pictures.write(folder / "gallery.jpg", gallery(model, paths), quality=82, subsampling=2)
     return folder
 
 

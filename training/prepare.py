@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Once, before training: saliency references of the photos (Eq. 7), cached, and every image read to its end.
 
     python training/prepare.py --photos SOURCE --paintings SOURCE --cache DIR [--masks DIR] [--max_images N]
@@ -5,360 +6,45 @@
     python training/prepare.py frames FILM... --output DIR
     python training/prepare.py --pack DIR --photos SOURCE --paintings SOURCE --vgg_weights FILE [--config FILE ...]
 
-    CACHE/saliency/<photo's path in its folder>.png           8-bit grey, the photo's height x width, 255 = salient
-    CACHE/readable/paintings/<path in its folder>.png         1 x 1: this painting can be read
-    CACHE/readable/photos/<path in its folder>.png            the same of photos, with --no_references
-    CACHE/.../manifest.json                                   what each was made with; masks or references per photo
-    CACHE/images/<source>/                                    images of sources that are streamed
-
-A SOURCE is a folder, a text file of paths, a data set of the Hub (org/name:split/column) or WebDataset shards
-(shards-{000..003}.tar); training/sources.py says more. The last two are streamed once into CACHE/images, at most
---max_images of each, because every sample of a training has to be addressable by its number; training reads them there.
-The second form turns films into a folder of paintings (training/frames.py), the third packs a training for a machine
-that has a GPU and little else (training/pack.py).
-
-Every result carries, as PNG text, the recipe it was made with and the size of its source file. It is made again when
-either differs from what would be made now or when its source is newer; everything else is left as it is. Files
-appear under their name only when whole, so a run may be stopped at any time and started again.
+A SOURCE is a folder, a text file of paths, or a data set of the Hub or on disk (org/name:split/column, FOLDER:split);
+training/data/sources.py says more. training/data/cache.py says what lies in the cache. The
+second form turns films into a folder of paintings (training/data/frames.py). The third packs a training for a machine
+that has a GPU and little else (training/run/pack.py).
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
-import os
-import signal
 import sys
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 
-import cv2
-import numpy as np
-from PIL import Image, ImageOps
-from PIL.PngImagePlugin import PngInfo
-from tqdm import tqdm
-
 if not __package__:  # run as a file: the repository's root is not on the path
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from sdpgan_hub.errors import SDPGANError
-from training.sources import Folder, Source, Streamed, fetch, image_files, open_source, read_rgb, replace_file
-
-REFERENCE_RECIPE = {"method": "saliency reference", "version": 1}
-"""The version goes up when what sdpgan_hub.saliency gives for a photo changes."""
-MASK_RECIPE = {"method": "human mask", "version": 1}
-READABLE_RECIPE = {"method": "read", "version": 1}
-RECIPE_KEY = "sdpgan_hub"
-LEFTOVER_SECONDS = 3600
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-
-
-def read_mask(path: str | Path, height: int, width: int) -> np.ndarray:
-    """A binary mask as uint8 height x width, 0 or 255; white is what lies above half of the file's largest value.
-
-    A mask of another size is scaled when its proportions are those of height x width, else SDPGANError.
-    """
-    with Image.open(path) as image:
-        upright = ImageOps.exif_transpose(image)
-        grey = np.asarray(upright if upright.mode.startswith(("I", "F")) else upright.convert("L"))
-    mask = np.where(grey > grey.max() / 2, 255, 0).astype(np.uint8)
-    if abs(mask.shape[0] * width - mask.shape[1] * height) > max(height, width, *mask.shape):
-        raise SDPGANError(f"its mask {path} is {mask.shape[1]}x{mask.shape[0]}, the photo {width}x{height}.")
-    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
-
-
-def saliency_path(cache: str | Path, photos: str | Path | Source, photo: str | Path) -> Path:
-    """Where the saliency reference of `photo`, an image of the source `photos`, lies in `cache`."""
-    return _result_path(Path(cache), "saliency", photos, Path(photo))
-
-
-def readable_photo_path(cache: str | Path, photos: str | Path | Source, photo: str | Path) -> Path:
-    """Where it is noted that `photo`, an image of the source `photos`, was read to its end."""
-    return _result_path(Path(cache), "readable/photos", photos, Path(photo))
-
-
-def readable_painting_path(cache: str | Path, paintings: str | Path | Source, painting: str | Path) -> Path:
-    """Where it is noted that `painting`, an image of the source `paintings`, was read to its end."""
-    return _result_path(Path(cache), "readable/paintings", paintings, Path(painting))
-
-
-def _result_path(cache: Path, results: str, source: str | Path | Source, image: Path) -> Path:
-    name = open_source(source).name(image, cache)
-    return cache / results / name.with_name(name.name + ".png")
-
-
-@dataclass
-class Summary:
-    """What one run of `prepare` did."""
-
-    made: int = 0
-    kept: int = 0
-    masks: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
-    """Source file -> why it has no result."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One result: `make(source, mask)` written to `result`, labelled with `recipe`."""
-
-    source: Path
-    result: Path
-    make: Callable[[Path, Path | None], np.ndarray]
-    recipe: str
-    mask: Path | None = None
-
-    def is_done(self) -> bool:
-        """Whether the result is there, made by this recipe, and no older than what it was made from."""
-        try:
-            made = self.result.stat().st_mtime_ns
-            inputs = [self.source] if self.mask is None else [self.source, self.mask]
-            if any(path.stat().st_mtime_ns > made for path in inputs):
-                return False
-            with Image.open(self.result) as image:
-                return image.info.get(RECIPE_KEY) == self.recipe
-        except OSError:
-            return False
-
-
-def prepare(
-    photos: str | Path | Source | None,
-    paintings: str | Path | Source | None,
-    cache: str | Path,
-    *,
-    masks: str | Path | None = None,
-    references: bool = True,
-    max_images: int | None = None,
-    workers: int | None = None,
-    progress: bool = True,
-) -> Summary:
-    """Fill `cache` with what training needs beside the images themselves; do only what is not there yet.
-
-    photos, paintings: folders, searched recursively, or other sources; None leaves that half out. masks: a folder of
-    binary masks, used in place of the saliency reference for each photo of the same relative path without suffix.
-    references: False makes no saliency references, as a training without S and mask needs none
-    (`TrainingConfig.references`); each photo is read all the same, so that bad ones are known before it starts.
-    max_images: of a streamed source, see `training.sources.fetch`. workers: processes, all cores by default. A file
-    that cannot be read is named in the summary and on stderr, and skipped. Raises SDPGANError for a source without
-    images and for a cache that cannot be written.
-    """
-    workers = _available_cores() if workers is None else workers
-    if workers < 1:
-        raise SDPGANError(f"workers is {workers}; it must be at least 1.")
-    cache = Path(cache)
-    sources = [None if source is None else open_source(source) for source in (photos, paintings)]
-    for source in sources:
-        if isinstance(source, Folder) and cache.resolve().is_relative_to(source.root.resolve()):
-            raise SDPGANError(f"The cache {cache} lies inside {source}, where its files would be taken for images.")
-    photo_source, painting_source = sources
-    if masks is not None and photo_source is None:
-        raise SDPGANError(f"The masks of {masks} need the photos they belong to.")
-    if masks is not None and not references:
-        raise SDPGANError(f"The masks of {masks} are saliency references; make them, or leave the masks out.")
-    summary = Summary()
-    for source in filter(None, sources):
-        summary.failed |= fetch(source, cache, max_images, progress)
-        for path in [] if isinstance(source, Streamed) else source.missing():
-            summary.failed[str(path)] = "no such file"
-            print(f"warning: skipped {path}: no such file", file=sys.stderr)
-    batches = []
-    if photo_source is not None and references:
-        batches.append(("saliency", "saliency references", _saliency_jobs(photo_source, cache, masks)))
-    elif photo_source is not None:
-        batches.append(("readable/photos", "photos read", _reading_jobs(photo_source, cache, readable_photo_path)))
-    if painting_source is not None:
-        jobs = _reading_jobs(painting_source, cache, readable_painting_path)
-        batches.append(("readable/paintings", "paintings read", jobs))
-    for name, description, jobs in batches:
-        _run(jobs, cache / name, description, workers, progress, summary)
-    return summary
-
-
-def _saliency_jobs(photos: Source, cache: Path, masks: str | Path | None) -> list[Job]:
-    files = photos.files(cache)
-    mask_of = {}
-    if masks is not None:
-        mask_of = {path.relative_to(masks).with_suffix(""): path for path in reversed(image_files(masks))}
-    jobs = []
-    for photo in files:
-        mask = mask_of.get(photos.name(photo, cache).with_suffix(""))
-        recipe = REFERENCE_RECIPE if mask is None else MASK_RECIPE
-        result = saliency_path(cache, photos, photo)
-        jobs.append(Job(photo, result, make_saliency, _label(recipe, photo, mask), mask))
-    if masks is not None and not any(job.mask for job in jobs):
-        raise SDPGANError(f"No mask in {masks} has the path of a photo in {photos}, suffixes aside.")
-    return jobs
-
-
-def _reading_jobs(source: Source, cache: Path, result: Callable[[Path, Source, Path], Path]) -> list[Job]:
-    return [
-        Job(path, result(cache, source, path), try_reading, _label(READABLE_RECIPE, path))
-        for path in source.files(cache)
-    ]
-
-
-def make_saliency(photo: Path, mask: Path | None) -> np.ndarray:
-    """The target z of Eq. 7 for one photo, uint8 H x W: its mask where it has one, else the mean of RBD and MB+."""
-    image = read_rgb(photo)
-    if mask is not None:
-        return read_mask(mask, *image.shape[:2])
-    from sdpgan_hub.saliency import reference
-
-    return np.rint(reference(image) * 255).astype(np.uint8)
-
-
-def try_reading(photo: Path, mask: None = None) -> np.ndarray:
-    """Reads one file to its end, or raises; one white pixel, uint8 1 x 1."""
-    read_rgb(photo)
-    return np.full((1, 1), 255, np.uint8)
-
-
-def _label(recipe: dict, *sources: Path | None) -> str:
-    sizes = [path.stat().st_size for path in sources if path is not None]
-    return json.dumps({**recipe, "source_bytes": sizes}, sort_keys=True)
-
-
-def _run(jobs: list[Job], results: Path, description: str, workers: int, progress: bool, summary: Summary) -> None:
-    _writable_folder(results)
-    _remove_leftovers(results)
-    todo = [job for job in jobs if not job.is_done()]
-    summary.kept += len(jobs) - len(todo)
-    bar = tqdm(total=len(jobs), initial=len(jobs) - len(todo), desc=description, unit="image", disable=not progress)
-    try:
-        with bar:
-            for job, failure in _outcomes(todo, min(workers, len(todo))):
-                bar.update()
-                if failure is None:
-                    summary.made += 1
-                else:
-                    summary.failed[str(job.source)] = failure
-                    with tqdm.external_write_mode(file=sys.stderr):
-                        print(f"warning: skipped {job.source}: {failure}", file=sys.stderr)
-    finally:
-        done = [job for job in jobs if job.is_done()]
-        _write_manifest(done, results)
-        summary.masks += sum(job.mask is not None for job in done)
-
-
-def _outcomes(jobs: list[Job], workers: int) -> Iterator[tuple[Job, str | None]]:
-    """(job, None or why it failed), as they finish."""
-    if workers <= 1:
-        for job in jobs:
-            yield job, _work(job)
-        return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
-    try:
-        with _worker_environment():
-            pending: dict[Future, Job] = {pool.submit(_work, job): job for job in jobs}
-        for future in as_completed(pending):
-            yield pending[future], future.result()
-    except BrokenProcessPool:
-        raise SDPGANError(
-            f"A worker process died, perhaps for want of memory; run again with fewer workers than {workers} "
-            "(what is done is kept)."
-        ) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _worker_environment() -> Iterator[None]:
-    """Processes started inside use one thread each and leave Ctrl-C to their parent."""
-    saved = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-    masks_signals = hasattr(signal, "pthread_sigmask")
-    if masks_signals:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        for name, value in saved.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-        if masks_signals:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
-
-
-def _work(job: Job) -> str | None:
-    try:
-        pixels = job.make(job.source, job.mask)
-    except SDPGANError as error:
-        if isinstance(error.__context__, ImportError):  # a missing library, which no other file can do without
-            raise
-        return str(error)
-    except Exception as error:  # whatever a broken file makes a decoder do, the other files go on
-        return f"{type(error).__name__}: {error}"
-    _write_png(pixels, job.result, job.recipe)
-    return None
-
-
-def _write_png(pixels: np.ndarray, path: Path, recipe: str) -> None:
-    text = PngInfo()
-    text.add_text(RECIPE_KEY, recipe)
-    replace_file(path, lambda partial: Image.fromarray(pixels).save(partial, "PNG", pnginfo=text))
-
-
-def _write_manifest(done: list[Job], results: Path) -> None:
-    recipes, files = {}, {}
-    for job in done:
-        recipe = json.loads(job.recipe)
-        del recipe["source_bytes"]
-        recipes[recipe["method"]] = recipe
-        files[job.result.relative_to(results).as_posix()] = recipe["method"]
-    document = json.dumps({"recipes": recipes, "counts": Counter(files.values()), "files": files}, indent=1)
-    replace_file(results / "manifest.json", lambda partial: partial.write_text(document, encoding="utf-8"))
-
-
-def _writable_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SDPGANError(f"The cache folder {folder} cannot be made: {error.strerror}.") from error
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Partial files of runs that were killed; a run that is still alive replaces its own within seconds."""
-    for path in folder.rglob(".*.part"):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
-                path.unlink()
-
-
-def _available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from training.data.cache import prepare
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command line. Returns 0, 1 when files were skipped, 2 for what stops everything, 130 after Ctrl-C."""
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["frames"]:
-        from training import frames
+        from training.data import frames
 
         return frames.main(argv[1:])
     if any(argument.split("=")[0] == "--pack" for argument in argv):
-        from training import pack
+        from training.run.pack import pack_command
 
-        return pack.pack_command(argv)
+        return pack_command(argv)
     parser = argparse.ArgumentParser(
         prog="prepare.py",
         usage="prepare.py --photos SOURCE --paintings SOURCE --cache DIR [options]\n"
         "       prepare.py frames FILM... --output DIR [options]\n"
         "       prepare.py --pack DIR --photos SOURCE --paintings SOURCE --vgg_weights FILE [options]",
         description=(__doc__ or "").split("\n")[0],
-        epilog="SOURCE: a folder; a text file of paths; a data set of the Hub, org/name[:split][/column]; or "
-        "WebDataset shards, shards-{000..003}.tar. The last two are streamed once into CACHE/images, where training "
-        "reads them, because a sample must be a function of its number.",
+        epilog="SOURCE: a folder; a text file of paths; or a data set, org/name[:split][/column] of the Hub or "
+        "FOLDER:split[/column] on disk. Data sets are streamed once into CACHE/images, where training reads them, "
+        "because a sample must be a function of its number.",
     )
     parser.add_argument("--photos", metavar="SOURCE", help="the source domain X")
     parser.add_argument("--paintings", metavar="SOURCE", help="the target domain Y")
@@ -373,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         "--max_images",
         type=int,
         metavar="N",
-        help="images of each data set or set of shards (default: as CACHE was last told, or all)",
+        help="images of each data set (default: as CACHE was last told, or all)",
     )
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")

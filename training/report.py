@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 if not __package__:  # run as a file: the repository's root is not on the path
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from sdpgan_hub.checkpoint import write_whole
 from sdpgan_hub.errors import SDPGANError
+from sdpgan_hub.files import write_whole
 from training.metrics.report import headline, saliency_table
 
 ROOT = Path(__file__).resolve().parents[1]

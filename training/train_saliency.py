@@ -27,15 +27,17 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 if not __package__:  # run as a file: the repository's root is not on the path
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from sdpgan_hub import SDPGAN
 from sdpgan_hub.errors import SDPGANError
-from training import prepare
-from training.config import TrainingConfig, read_config
-from training.objective import saliency_loss
-from training.perceptual import memory_format
-from training.sources import open_source, read_rgb
+from training.data import cache as caches
+from training.data.pictures import read_rgb
+from training.data.sources import open_source
+from training.losses.objective import saliency_loss
+from training.losses.perceptual import memory_format
+from training.run.config import TrainingConfig, read_config
+from training.run.schedule import update_average
 
 MARGIN = 1.25
 """Copies are kept this much larger than S sees them, so that zooming in costs no sharpness."""
@@ -49,9 +51,9 @@ def load(photos: list[Path], masks: list[Path], cache: Path, size: int) -> tuple
     images, targets = [], []
     for number, folder in enumerate(photos):
         own_cache, source = cache / str(number), open_source(folder)
-        prepare.prepare(folder, None, own_cache, masks=masks[number] if number < len(masks) else None)
+        caches.prepare(folder, None, own_cache, masks=masks[number] if number < len(masks) else None)
         for path in source.files(own_cache):
-            target = prepare.saliency_path(own_cache, source, path)
+            target = caches.saliency_path(own_cache, source, path)
             if target.exists():
                 grey = cv2.imread(str(target), cv2.IMREAD_GRAYSCALE)
                 targets.append(cv2.resize(grey, (size, size), interpolation=cv2.INTER_AREA))
@@ -140,9 +142,7 @@ def train(options: argparse.Namespace, config: TrainingConfig) -> None:
         value.backward()
         optimizer.step()
         schedule.step()
-        share = 1 - min(options.ema_decay, (1 + step) / (10 + step))
-        for old, new in zip(average.parameters(), network.parameters(), strict=True):
-            old.lerp_(new.detach(), share)
+        update_average(average, network, step, options.ema_decay)
         recent += (value.item() - recent) / min(100, step + 1)
         bar.set_postfix(loss=f"{recent:.3f}", refresh=False)
         if time.monotonic() - saved > 180 or step + 1 == options.steps:

@@ -24,17 +24,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from PIL import Image
 
 if not __package__:  # run as a file: the repository's root is not on the path
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from sdpgan_hub.errors import SDPGANError
-from training.pictures import read_scaled
-from training.poll import Group, Poll, Vote, draw, find_groups, read_rows, read_votes, table
-from training.sources import replace_file
+from sdpgan_hub.files import write_whole
+from training.data import pictures
+from training.data.pictures import read_scaled
+from training.metrics.poll import Group, Poll, Vote, draw, find_groups, read_rows, read_votes, table
 
 KEY_COLUMNS = ("group", "letter", "name", "photo")
 BALLOT_COLUMNS = ("group", "letter")
@@ -58,18 +57,11 @@ CSS = """
 """
 
 
-def jpeg(image: np.ndarray) -> bytes:
-    """uint8 H x W x 3, RGB, as a JPEG in full colour resolution; every result goes through it, whatever its file is."""
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=95, subsampling=0)
-    return file.getvalue()
-
-
 def as_html(group: Group, size: int) -> str:
     """The photo and its results, numbered from 1, at a shorter side of `size` pixels; the files are not named."""
 
     def figure(label: str, path: Path, attribute: str = "") -> str:
-        source = "data:image/jpeg;base64," + base64.b64encode(jpeg(read_scaled(path, size))).decode()
+        source = "data:image/jpeg;base64," + base64.b64encode(pictures.encode(read_scaled(path, size), ".jpg")).decode()
         return f'<figure{attribute}><img src="{source}" alt="{label}"><figcaption>{label}</figcaption></figure>'
 
     figures = [figure("Photo", group.photo)] if group.photo else []
@@ -80,16 +72,9 @@ def as_html(group: Group, size: int) -> str:
 def sheet(group: Group, size: int) -> np.ndarray:
     """The photo, then the results lettered A, B, C ..., three in a row; uint8 H x W x 3, RGB."""
     files = ([("Photo", group.photo)] if group.photo else []) + list(zip(LETTERS, group.results.values(), strict=False))
-    images = [read_scaled(path, size) for _, path in files]
-    height = max(image.shape[0] for image in images) + LABEL_HEIGHT + GAP
-    width = max(image.shape[1] for image in images) + GAP
+    labels, paths = zip(*files, strict=True)
     columns = min(SHEET_COLUMNS, len(files))
-    canvas = np.full((height * -(-len(files) // columns), width * columns, 3), 255, np.uint8)
-    for place, ((label, _), image) in enumerate(zip(files, images, strict=True)):
-        top, left = place // columns * height, place % columns * width
-        cv2.putText(canvas, label, (left, top + LABEL_HEIGHT - 12), cv2.FONT_HERSHEY_SIMPLEX, 1.2, (0, 0, 0), 2)
-        canvas[top + LABEL_HEIGHT :, left:][: image.shape[0], : image.shape[1]] = image
-    return canvas
+    return pictures.contact_sheet([read_scaled(path, size) for path in paths], columns, GAP, labels, LABEL_HEIGHT)
 
 
 def write_sheets(folder: Path, groups: list[Group], size: int) -> None:
@@ -100,11 +85,10 @@ def write_sheets(folder: Path, groups: list[Group], size: int) -> None:
     writer = csv.writer(key)
     writer.writerow(KEY_COLUMNS)
     for number, group in enumerate(groups, 1):
-        picture = jpeg(sheet(group, size))
-        replace_file(folder / f"group_{number:03d}.jpg", lambda partial, data=picture: partial.write_bytes(data))
+        pictures.write(folder / f"group_{number:03d}.jpg", sheet(group, size))
         letters = zip(LETTERS, group.results, strict=False)
         writer.writerows((number, letter, name, group.name) for letter, name in letters)
-    replace_file(folder / "key.csv", lambda partial: partial.write_bytes(key.getvalue().encode()))
+    write_whole(folder / "key.csv", key.getvalue().encode())
 
 
 def read_ballot(path: Path, key: Path) -> list[Vote]:

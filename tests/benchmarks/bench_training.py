@@ -46,11 +46,13 @@ sys.path.insert(0, str(ROOT))
 
 from sdpgan_hub.memory import keep_freed_memory  # noqa: E402
 from sdpgan_hub.networks import Discriminator  # noqa: E402
-from training.config import read_config  # noqa: E402
-from training.data import SampleNumbers  # noqa: E402
-from training.perceptual import CONV4_4, PerceptualFeatures  # noqa: E402
-from training.prepare import prepare  # noqa: E402
-from training.train import Trainer, call_with_constant_parameters, parse_arguments  # noqa: E402
+from training.data.cache import prepare  # noqa: E402
+from training.data.dataset import SampleNumbers  # noqa: E402
+from training.losses.perceptual import CONV4_4, PerceptualFeatures  # noqa: E402
+from training.losses.step import call_with_constant_parameters  # noqa: E402
+from training.run.arguments import parse_arguments  # noqa: E402
+from training.run.config import read_config  # noqa: E402
+from training.train import Trainer  # noqa: E402
 
 IMAGES = 8
 CARTOONGAN = ROOT / "training" / "configs" / "cartoongan.yaml"
@@ -77,13 +79,13 @@ class OurStep:
         with contextlib.redirect_stderr(io.StringIO()):  # how few the photos are, that they are prepared already
             self.trainer = Trainer(arguments, read_config(config_file, settings))
         if compiled:
-            self.trainer.prepared_model = torch.compile(self.trainer.prepared_model)
-            self.trainer.prepared_discriminator = torch.compile(self.trainer.prepared_discriminator)
-            self.trainer.vgg = torch.compile(self.trainer.vgg)
+            step = self.trainer.step
+            for name in ("prepared_model", "prepared_discriminator", "vgg"):
+                setattr(step, name, torch.compile(getattr(step, name)))
 
     def __call__(self, batch: Batch) -> None:
         trainer = self.trainer
-        with trainer.accelerator.accumulate(trainer.prepared_model, trainer.prepared_discriminator):
+        with trainer.accelerator.accumulate(trainer.step.prepared_model, trainer.step.prepared_discriminator):
             trainer.backward(batch)
             trainer.update()
 

@@ -4,9 +4,9 @@ Sanakoyeu et al., "A Style-Aware Content Loss for Real-time HD Style Transfer" (
 the works of 624 artists. Here the classes are the painters at hand and "photo", and the classifier is a logistic
 regression on the mean and the standard deviation, over an image, of each channel of two layers of the FID network, at
 1/8 (192 channels) and at 1/16 (768) of the resolution: what is drawn how often, not where. That network is not VGG:
-training judges a painting by VGG features (`training.perceptual`, `training.discriminators`), so a classifier of those
-would be a judge that the painter has practised on. The rate is worth what the classifier is:
-`Classifier.held_back_accuracy` belongs beside it.
+training judges a painting by VGG features (`losses.perceptual`, `losses.discriminators`), so a classifier of those
+would be a judge that the painter has practised on. The rate is worth what the classifier is; its `held_back_accuracy`
+belongs beside it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 
 from sdpgan_hub.errors import SDPGANError
 
-from ..sources import image_files
+from ..data.sources import image_files
 from .style import Squares, load_network
 
 PHOTO = "photo"
@@ -77,7 +77,7 @@ class MapStatistics:
         rows = []
         with tqdm(total=len(files), desc=description, unit="image", leave=False) as bar:
             for images in loader:
-                rows.append(self._statistics(images.to(self.device)).cpu().numpy())
+                rows.append(self._statistics(images.to(self.device)).numpy())
                 bar.update(len(images))
         return np.concatenate(rows)
 
@@ -87,7 +87,7 @@ class MapStatistics:
         for layers in (LAYERS_TO_EIGHTH, LAYERS_TO_SIXTEENTH):
             for name in layers:
                 x = getattr(self.network, name)(x)
-            maps = x.flatten(2).double()
+            maps = x.flatten(2).cpu().double()  # Apple GPUs lack float64
             found += [maps.mean(2), maps.std(2, correction=0)]
         return torch.cat(found, 1)
 

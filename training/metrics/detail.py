@@ -101,8 +101,8 @@ def content_distance(photo: Tensor, painting: Tensor, region: np.ndarray) -> dic
     """
     height, width = photo.shape[-2:]
     share = cv2.resize(region.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
-    difference = (painting - photo).abs().mean(1)[0].double().cpu().numpy()
-    magnitude = photo.abs().mean(1)[0].double().cpu().numpy()
+    difference = (painting - photo).abs().mean(1)[0].cpu().double().numpy()
+    magnitude = photo.abs().mean(1)[0].cpu().double().numpy()
     result = {}
     for name, weight in (("salient", share), ("background", 1 - share)):
         total = float((magnitude * weight).sum())

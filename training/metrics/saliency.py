@@ -15,8 +15,8 @@ from tqdm.auto import tqdm
 from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.saliency import minimum_barrier, robust_background
 
-from .. import pictures
-from ..sources import image_files
+from ..data import pictures
+from ..data.sources import image_files
 
 SHOWN = ("MAE", "max F (mean P, R)", "max F (mean F)", "AUC", "S-measure")
 """The figures of `Accuracy.results` that papers on salient objects have."""

@@ -21,9 +21,9 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.utils import create_feature_extractor
 from tqdm.auto import tqdm
 
-from sdpgan_hub.errors import SDPGANError
+from sdpgan_hub.errors import SDPGANError, one_line
 
-from ..pictures import centre_square, read_scaled
+from ..data.pictures import centre_square, read_scaled
 
 EXTRACTOR = "inception-v3-compat"
 LAYERS = ("64", "192", "768", "2048")
@@ -82,7 +82,7 @@ def load_network(weights: Path | None, layers: list[str], device: torch.device) 
             verbose=False,
         ).to(device)
     except Exception as error:  # every kind of network failure, and of state dicts that do not fit
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = one_line(error)
         if weights is None:
             message = f"torch-fidelity could not download its Inception weights ({reason}); pass --inception FILE."
         else:

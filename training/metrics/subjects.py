@@ -19,8 +19,8 @@ from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.saliency import reference
 from sdpgan_hub.visualization import heat_map
 
-from .. import pictures
-from ..perceptual import PerceptualFeatures
+from ..data import pictures
+from ..losses.perceptual import PerceptualFeatures
 from . import artifacts, colour
 from . import detail as details
 

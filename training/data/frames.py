@@ -35,7 +35,9 @@ import numpy as np
 from tqdm import tqdm
 
 from sdpgan_hub.errors import SDPGANError
-from training.sources import IMAGE_SUFFIXES, replace_file
+from sdpgan_hub.files import write_whole
+
+from .sources import IMAGE_SUFFIXES
 
 SSIM_THRESHOLD = 0.8
 PSNR_THRESHOLD = 25.0
@@ -175,8 +177,7 @@ def _clear(film: Path, output: Path, overwrite: bool) -> None:
 
 
 def _write_jpeg(frame: np.ndarray, path: Path) -> None:
-    content = cv2.imencode(".jpg", frame, JPEG)[1].tobytes()
-    replace_file(path, lambda partial: partial.write_bytes(content))
+    write_whole(path, cv2.imencode(".jpg", frame, JPEG)[1].tobytes())
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -15,10 +15,10 @@ from torch.utils.data import Dataset, Sampler
 
 from sdpgan_hub.errors import SDPGANError
 
-from .config import TrainingConfig
-from .pictures import scaled
-from .prepare import read_rgb, readable_painting_path, readable_photo_path, saliency_path
-from .sources import Source, Streamed, open_source
+from ..run.config import TrainingConfig
+from .cache import readable_painting_path, readable_photo_path, saliency_path
+from .pictures import read_rgb, scaled
+from .sources import HubDataset, Source, open_source
 
 FEW_IMAGES = 20
 LARGEST_SHARE_TOO_SMALL = 0.1
@@ -39,7 +39,7 @@ def check(
 ) -> list[str]:
     """What is wrong with a training's images: SDPGANError for what it cannot go on with, one-sentence warnings else.
 
-    Reads headers only. cache: where `training.sources.fetch` has put streamed sources; those not there are not looked
+    Reads headers only. cache: where `sources.fetch` has put streamed sources; those not there are not looked
     into. Refused are a source without a readable image, one source as both, and a single painting: D would learn the
     picture, not a style. Fewer than 20 images are a warning, as a few do train, to something narrow (the paper's
     smallest collection has 401). An image whose shorter side is below the crop is scaled up, which blurs: a warning;
@@ -52,7 +52,7 @@ def check(
         raise SDPGANError(f"{photos} is given as both photos and paintings; one of them has to be something else.")
     warnings = []
     for kind, source in opened.items():
-        if not isinstance(source, Streamed) or (cache is not None and source.folder(cache).is_dir()):
+        if not isinstance(source, HubDataset) or (cache is not None and source.folder(cache).is_dir()):
             warnings += _check_source(kind, source, cache or "", image_size, crop_size)
     return warnings
 
@@ -67,7 +67,7 @@ def _check_source(kind: str, source: Source, cache: str | Path, image_size: int,
     if kind == "paintings" and readable < 2:
         raise SDPGANError(f"{source} holds one painting; a style is learned from at least 2, better from hundreds.")
     warnings = []
-    missing = [] if isinstance(source, Streamed) else source.missing()
+    missing = [] if isinstance(source, HubDataset) else source.missing()
     for paths, what in ((missing, "found"), (unreadable, "read")):
         if paths:
             warnings.append(f"{len(paths)} of the {kind} of {source} cannot be {what}, skipped: {_some(paths)}.")
@@ -125,17 +125,17 @@ class UnpairedImages(Dataset):
     of processes see the same data in the same order. Sample n shows photo n mod N of the permutation of epoch n div N,
     and a painting drawn at random. Images are scaled, cropped at random to `crop_size` and mirrored half of the time; c
     is made of the crop y, so its edges are as wide as D sees them. photos, paintings: sources as in
-    training/sources.py, prepared in `cache` by training/prepare.py; what has no result there is left out.
+    training/data/sources.py, prepared in `cache` by training/prepare.py; what has no result there is left out.
 
     Args:
         config: gives image_size, photo_scales, painting_scales, crop_size, saliency_size, tone_jitter, seed and
             whether there are references.
 
     Gives float32 tensors: photo, painting, edge_blurred 3 x crop x crop in [-1, 1]; reference 1 x crop x crop in
-    [0, 1] where the config needs it; with brush_size, `repainted`, whether the photo is to be painted over a painting
-    of half its size, as every other one is. With saliency_size s, also photo_whole and painting_whole 3 x s x s, what
-    S sees; photo_box and painting_box, where the crops lie in them (`filters.crop_and_resize`); and the reference is
-    the whole photo's, 1 x s x s.
+    [0, 1] where the config needs it; with brush_size, `repainted`, whether the photo is painted over a painting of half
+    its size, as every other one is. With saliency_size s, also photo_whole and painting_whole 3 x s x s, what S sees;
+    photo_box and painting_box, where the crops lie in them (`filters.crop_and_resize`); and the reference is the whole
+    photo's, 1 x s x s.
     """
 
     def __init__(

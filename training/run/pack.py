@@ -3,7 +3,7 @@
 
     python training/prepare.py --pack DIR --config FILE --photos SOURCE --paintings SOURCE --vgg_weights FILE
         [--masks DIR] [--initial_style STYLE] [--max_minutes 9] [--megabytes 60] [--KEY VALUE ...]
-    sh DIR/run.sh [MINUTES] [options of train.py]                 there; python DIR/code/training/pack.py does the same
+    sh DIR/run.sh [MINUTES] [options of train.py]          there; python DIR/code/training/run/pack.py does the same
 
     DIR/photos, DIR/paintings      JPEG files, as large as the config scales them
     DIR/masks, DIR/cache           human masks and saliency references, where the config needs them
@@ -35,22 +35,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import yaml
 
 if not __package__:  # run as a file: the repository's root is not on the path
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from sdpgan_hub.errors import SDPGANError
-from training import config as configuration
-from training.checkpoints import Checkpoints
-from training.config import TrainingConfig
+from training.run import config as configuration
+from training.run.checkpoints import Checkpoints
+from training.run.config import TrainingConfig
 
 if TYPE_CHECKING:
-    from training.sources import Source
+    from training.data.sources import Source
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LIMIT_MB = 60
 PART_BYTES = 15_000_000
 PARTS = "state.tar."
@@ -65,7 +64,7 @@ AVERAGE = "average.txt"
 """In a state: which file of the checkpoint is the moving average, whose values are the style's."""
 RUN = """#!/bin/sh
 # Trains for {minutes:g} minutes, or as many as given: sh run.sh [MINUTES] [options of train.py]
-exec python3 "$(dirname "$0")/code/training/pack.py" "$@"
+exec python3 "$(dirname "$0")/code/training/run/pack.py" "$@"
 """
 
 
@@ -91,8 +90,8 @@ def pack(
     Raises:
         SDPGANError: the folder is not empty, an input cannot be read, or what is not an image takes all the room.
     """
-    from training import prepare
-    from training.sources import fetch, open_source
+    from training.data.cache import prepare
+    from training.data.sources import fetch, open_source
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SDPGANError(f"{folder} is there already; give a new folder, or an empty one.")
@@ -129,7 +128,7 @@ def pack(
             f"Weights and code take {size_of(folder) / 1e6:.1f} MB of {megabytes:g}: no image fits; raise --megabytes."
         )
     if config.references:
-        prepare.prepare(folder / "photos", None, folder / "cache", masks=_if_there(folder / "masks"), progress=False)
+        prepare(folder / "photos", None, folder / "cache", masks=_if_there(folder / "masks"), progress=False)
         while size_of(folder) > limit and kept_photos > 1:  # where references are larger than expected
             kept_photos -= 1
             for place in ("photos", "masks", "cache/saliency"):
@@ -165,7 +164,7 @@ def _halve(weights: Path, target: Path) -> None:
     """VGG-19 up to conv4_4, checked, in half precision."""
     from safetensors.torch import save_file
 
-    from training.perceptual import PerceptualFeatures
+    from training.losses.perceptual import PerceptualFeatures
 
     layers = PerceptualFeatures(weights).layers
     save_file({f"features.{name}": value.half() for name, value in layers.state_dict().items()}, target)
@@ -173,20 +172,20 @@ def _halve(weights: Path, target: Path) -> None:
 
 def _copy_style(name: str, target: Path) -> None:
     from sdpgan_hub import styles
-    from training.facts import DISCRIMINATOR_FILE
+    from training.run.provenance import DISCRIMINATOR_FILE
 
     source = styles.fetch(name)
     target.mkdir()
-    for path in (source.config, source.weights, source.weights.with_name(DISCRIMINATOR_FILE)):
-        if path.is_file():
+    for path in (source.config, source.weights, source.beside(DISCRIMINATOR_FILE)):
+        if path is not None:
             shutil.copyfile(path, target / path.name)
 
 
 def _masks_of(photos: Source, cache: Path, masks: Path) -> dict[Path, Path]:
     """The masks of those photos that have one, by the rule of prepare.py: the same path, suffixes aside."""
-    from training.sources import image_files
+    from training.data.sources import by_stem
 
-    named = {path.relative_to(masks).with_suffix(""): path for path in reversed(image_files(masks))}
+    named = by_stem(masks)
     names = {file: photos.name(file, cache).with_suffix("") for file in photos.files(cache)}
     return {file: named[name] for file, name in names.items() if name in named}
 
@@ -203,17 +202,19 @@ def _write_images(
 
     Room is kept for the saliency reference of each, which is its mask where it has one. Returns how many there are.
     """
+    from training.data.pictures import encode
+
     shuffled = [files[number] for number in np.random.default_rng(0).permutation(len(files))]
     for quality in QUALITIES:
         content: dict[Path, bytes] = {}
         left, kept, everything = room, 0, True
         for image, mask in _scaled(shuffled, side, mask_of or {}):
-            more = {folder / f"{kept:05d}.jpg": _encoded(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])}
+            more = {folder / f"{kept:05d}.jpg": encode(image, ".jpg", quality=quality, subsampling=2)}
             left -= sum(map(len, more.values()))
             if mask is None:
                 left -= reference_bytes_per_pixel * image.shape[0] * image.shape[1]
             else:
-                more[folder.parent / "masks" / f"{kept:05d}.png"] = _encoded(".png", mask, [])
+                more[folder.parent / "masks" / f"{kept:05d}.png"] = encode(mask, ".png")
                 left -= 2 * len(more[folder.parent / "masks" / f"{kept:05d}.png"]) + REFERENCE_LABEL_BYTES
             if left < 0:
                 everything = False
@@ -231,8 +232,7 @@ def _write_images(
 
 def _scaled(files: list[Path], side: int, mask_of: dict[Path, Path]) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """Each readable image with a shorter side of at most `side` px, uint8 H x W x 3, and its mask, uint8 H x W."""
-    from training import pictures
-    from training.prepare import read_mask
+    from training.data import pictures
 
     for file in files:
         try:
@@ -242,13 +242,8 @@ def _scaled(files: list[Path], side: int, mask_of: dict[Path, Path]) -> Iterator
             continue
         scale = min(1, side / min(image.shape[:2]))
         height, width = (max(1, round(scale * length)) for length in image.shape[:2])
-        mask = read_mask(mask_of[file], height, width) if file in mask_of else None
+        mask = pictures.read_mask(mask_of[file], height, width) if file in mask_of else None
         yield pictures.scaled(image, height, width), mask
-
-
-def _encoded(suffix: str, image: np.ndarray, options: list[int]) -> bytes:
-    image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
-    return cv2.imencode(suffix, image, options)[1].tobytes()
 
 
 # There
@@ -258,6 +253,8 @@ def leave(style: Path, out: Path, log: Path) -> list[Path]:
     """What the training in `style` has come to, in parts of at most `PART_BYTES`, and what one looks at first."""
     import torch
     from safetensors.torch import load_file, save_file
+
+    from training.data import pictures
 
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = Checkpoints(style / "checkpoints").newest_whole(lambda text: print(text, file=sys.stderr))
@@ -290,8 +287,7 @@ def leave(style: Path, out: Path, log: Path) -> list[Path]:
         parts.append(out / f"{PARTS}{number:02d}")
         parts[-1].write_bytes(data[start : start + PART_BYTES])
     if sheets:
-        sheet = cv2.imread(str(sheets[-1]))
-        (out / "samples.jpg").write_bytes(cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes())
+        pictures.write(out / "samples.jpg", pictures.read(sheets[-1]), quality=90)
     (out / LOG).write_bytes(log.read_bytes()[-PART_BYTES:])
     return parts
 
@@ -353,6 +349,8 @@ def run(folder: Path, minutes: float | None, options: list[str]) -> int:
     if taken is not None:
         print(f"goes on from {taken.name}")
         command += ["--resume_from_checkpoint", taken]
+    elif Checkpoints(style / "checkpoints").all():  # of a run that was killed before it could leave its parts
+        command += ["--resume_from_checkpoint", "latest"]
     with (style / LOG).open("ab") as log:
         training = subprocess.Popen(
             [str(part) for part in [*command, *options]],
@@ -392,7 +390,7 @@ def main(argv: list[str] | None = None) -> int:
 def pack_command(argv: list[str]) -> int:
     """`prepare.py --pack DIR ...`: 0, or 2 for what cannot be packed."""
     parser = argparse.ArgumentParser(
-        prog="prepare.py", description="Writes a folder that trains on a bare machine (training/pack.py)."
+        prog="prepare.py", description="Writes a folder that trains on a bare machine (training/run/pack.py)."
     )
     parser.add_argument("--pack", type=Path, metavar="DIR", required=True)
     parser.add_argument("--photos", metavar="SOURCE", required=True, help="as for train.py")

@@ -1,26 +1,32 @@
-"""What a training tells its readers: training.json, and from it the sections of the model card."""
+"""How a style was made: training.json, and from it the sections of the model card."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import os
 import platform
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sdpgan_hub.checkpoint import write_whole
 from sdpgan_hub.errors import SDPGANError
+from sdpgan_hub.files import write_whole
 
-from .config import TrainingConfig
+from ..losses.terms import TERMS
+from .config import TrainingConfig, given_arguments
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from ..train import Trainer
 
 FACTS_FILE = "training.json"
 DISCRIMINATOR_FILE = "discriminator.safetensors"
 """D's weights beside a training's result."""
-BEYOND_THE_PAPER = ("w_identity",)
 
 
 def hardware(device: torch.device) -> str:
@@ -29,6 +35,31 @@ def hardware(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{cores} CPU core{'s' if cores != 1 else ''} ({platform.machine()})"
+
+
+def of_run(trainer: Trainer) -> dict[str, Any]:
+    """What training.json says of a run."""
+    arguments, config, accelerator = trainer.arguments, trainer.config, trainer.accelerator
+    progress, reference = trainer.progress, "the mean of RBD and MB+"
+    if trainer.masks:
+        reference = f"human masks where there are, else {reference}"
+    return {
+        "command": _command(arguments, accelerator),
+        "steps": progress.step,
+        "initialization_steps": min(progress.step, trainer.schedule.initialization_steps),
+        "photos": len(trainer.data.photos),
+        "paintings": len(trainer.data.paintings),
+        "minutes": round(progress.seconds / 60, 1),
+        "initial_style": _public_style(arguments),
+        "vgg_weights": trainer.vgg.source,
+        "saliency_reference": reference if config.references else "none",
+        "hardware": hardware(accelerator.device),
+        "processes": accelerator.num_processes,
+        "mixed_precision": accelerator.mixed_precision,
+        "torch": torch.__version__,
+        "numbers": trainer.means,
+        "config": dataclasses.asdict(config),
+    }
 
 
 def write_facts(folder: Path, facts: dict[str, Any]) -> None:
@@ -99,21 +130,18 @@ def _first_weights(style: str | None) -> str:
 
 
 def _weights(config: dict[str, Any]) -> str:
-    beyond = "".join(f", {key} {config[key]} (beyond the paper)" for key in BEYOND_THE_PAPER if config.get(key))
-    w_con = f"w_con {config['w_con']} (x {config['w_con_decay']} every {config['w_con_decay_epochs']} epochs)"
+    """Each term with its weight, those of Eq. 1 first."""
+    there = [term for term in TERMS if term.key and term.active(config)]
+    said = {term.name: f"{term.key} {config[term.key]}" for term in there}
+    said["con"] += f" (x {config['w_con_decay']} every {config['w_con_decay_epochs']} epochs)"
     if config["saliency_mask"] and config["mask_peak"] != TrainingConfig.mask_peak:
-        w_con += f", the mask of Eq. 4 up to {config['mask_peak']} (the paper: {TrainingConfig.mask_peak})"
-    if not config["saliency_network"]:
-        return w_con + beyond
-    w_sali = f", w_sali {config['w_sali']}" if config["train_saliency"] else ""
-    return f"{w_con}, w_con_s {config['w_con_s']}{w_sali}{beyond}"
+        said["con"] += f", the mask of Eq. 4 up to {config['mask_peak']} (the paper: {TrainingConfig.mask_peak})"
+    return ", ".join(said[term.name] + " (beyond the paper)" * term.beyond_the_paper for term in there)
 
 
 def _first_terms(config: dict[str, Any]) -> str:
     """The terms of the initialisation phase."""
-    terms = {"L_con": True, "L_sali": config["saliency_network"] and config["train_saliency"],
-             "identity": config["w_identity"]}  # fmt: skip
-    return ", ".join(term for term, there in terms.items() if there)
+    return ", ".join(term.symbol for term in TERMS if term.active(config) and not term.adversarial)
 
 
 def _sides(config: dict[str, Any], scales: str) -> str:
@@ -127,3 +155,29 @@ def _accuracy(numbers: dict[str, float]) -> str:
     found = {name: numbers.get(f"discriminator_accuracy/{kind}") for kind, name in names.items()}
     shares = [f"{share:.0%} of {name}" for name, share in found.items() if share is not None]
     return ", ".join(shares) or "nothing yet: it was not trained"
+
+
+def _public_style(arguments: argparse.Namespace) -> str | None:
+    """--initial_style as it may be published: a name or a Hub id, but for a folder of this machine a placeholder."""
+    name = arguments.initial_style
+    return "INITIAL_STYLE" if name is not None and Path(name).is_dir() else name
+
+
+def _command(arguments: argparse.Namespace, accelerator: Accelerator) -> list[str]:
+    """The command that repeats this run, with placeholders for the paths of one machine."""
+    command = ["accelerate", "launch", "--num_processes", str(accelerator.num_processes)]
+    command += ["--mixed_precision", accelerator.mixed_precision, "training/train.py"]
+    if arguments.config is not None:
+        command += ["--config", f"training/configs/{arguments.config.name}"]
+    for key in ("photos", "paintings", "output", "masks", "sample_photos"):
+        if getattr(arguments, key) is not None:
+            command += [f"--{key}", key.upper()]
+    if arguments.initial_style is not None:
+        command += ["--initial_style", _public_style(arguments)]
+    if arguments.vgg_weights is not None:
+        command += ["--vgg_weights", arguments.vgg_weights.name]
+    if arguments.max_steps is not None:
+        command += ["--max_steps", str(arguments.max_steps)]
+    for key, value in given_arguments(arguments).items():
+        command += [f"--{key}", *(value if isinstance(value, list) else [value])]
+    return command

@@ -1,21 +1,21 @@
-"""Where photos and paintings come from: a folder, a list of paths, a data set of the Hub or WebDataset shards.
+"""Where photos and paintings come from: a folder, a list of paths, or a data set.
 
     photos/                                  every image below a folder
     photos.txt                               a path a line, relative to the file; lines that begin with # are comments
-    org/name, org/name:split/column          a data set of the Hub (`pip install datasets`); FOLDER:split/column reads
-                                             a copy on disk. The split may be left out where there is one, or one
-                                             named train; the column where only one holds images
-    shards-{000..003}.tar                    WebDataset shards, files or URLs (`pip install webdataset`), or a .txt list
-                                             of them; the first image of each sample is taken
+    org/name, org/name:split/column          a data set of the Hub (`pip install datasets`). The split may be left out
+                                             where there is one, or one named train; the column where only one holds
+                                             images
+    FOLDER:split/column                      a data set on disk: a copy of one of the Hub, or WebDataset shards
 
 Every sample of a training is a function of its number, and saliency references are cached by image, so images have to
-be addressable: the last two kinds are streamed once (`fetch`) into CACHE/images/, bytes as they are, and read from
-there. What was fetched is not compared with its origin again; delete its folder to have it anew. Fetching may be
-stopped at any time and goes on where it stopped.
+be addressable: a data set is streamed once (`fetch`) into CACHE/images/, bytes as they are, and read from there. What
+was fetched is not compared with its origin again; delete its folder to have it anew. Fetching may be stopped at any
+time and goes on where it stopped.
 """
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import importlib.util
 import io
@@ -23,22 +23,21 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm import tqdm
 
-from sdpgan_hub.errors import SDPGANError
+from sdpgan_hub.errors import SDPGANError, one_line
+from sdpgan_hub.files import write_whole
+
+from . import pictures
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 SUFFIX_OF_FORMAT = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif"}
-SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 LIST_SUFFIXES = (".txt", ".lst")
 DATASET = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*)(?::(?P<split>[\w.-]+))?(?:/(?P<column>[\w.-]+))?")
 DATASET_ON_DISK = re.compile(r"(?P<name>.+):(?P<split>[\w.-]+)(?:/(?P<column>[\w.-]+))?")
@@ -47,44 +46,31 @@ ROWS_BETWEEN_STATES = 100
 IMAGES_IN_A_FOLDER = 1000
 
 
-def read_rgb(path: str | Path | BinaryIO) -> np.ndarray:
-    """The image file as uint8 H x W x 3, RGB, turned as its EXIF orientation says; 16-bit grey is scaled to 8."""
-    with Image.open(path) as image:
-        upright = ImageOps.exif_transpose(image)
-    if upright.mode == "F":
-        raise SDPGANError("it holds floats, whose white is unknown; store it with 8 or 16 bits.")
-    if upright.mode.startswith("I"):
-        grey = np.clip(np.rint(np.asarray(upright).astype(np.float32) * (255 / 65535)), 0, 255).astype(np.uint8)
-        return grey[..., None].repeat(3, axis=2)
-    return np.array(upright.convert("RGB"))
-
-
 def image_files(folder: str | Path) -> list[Path]:
-    """Every image file below `folder`, hidden ones left out, sorted; SDPGANError where there is none."""
+    """Every image file below `folder`, sorted; SDPGANError where there is none.
+
+    Hidden files and folders are left out. Links are followed, and a folder that is reached twice is searched once.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise SDPGANError(f"{folder} is not a folder.")
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    found, seen = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = sorted(name for name in folders if not name.startswith(".")) if real not in seen else []
+        paths = [Path(place, name) for name in names if not name.startswith(".")] if real not in seen else []
+        found += [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+        seen.add(real)
+    found.sort()
     if not found:
         raise SDPGANError(f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}).")
     return found
 
 
-def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file so that it is either not there or whole; SDPGANError where it cannot be written."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(partial)
-        os.replace(partial, path)
-    except OSError as error:
-        raise SDPGANError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        partial.unlink(missing_ok=True)
+def by_stem(folder: str | Path) -> dict[Path, Path]:
+    """The image files of a folder: relative path without suffix -> file; PNG wins over the lossy ones."""
+    files = sorted(image_files(folder), key=lambda path: path.suffix.lower() == ".png")
+    return {path.relative_to(folder).with_suffix(""): path for path in files}
 
 
 @dataclass(frozen=True)
@@ -140,26 +126,32 @@ class PathList:
 
 @dataclass(frozen=True)
 class Row:
-    """One image of a stream: what to call it in a message, and its file's content or why there is none."""
+    """One image of a stream: what to call it in a message, and its file's content if there is any."""
 
     label: str
     content: bytes | None
-    problem: str = "it holds no image"
 
 
-class Streamed:
-    """A source that `fetch` brings into CACHE/images/<name and digest of its identity>/."""
+@dataclass(frozen=True)
+class HubDataset:
+    """A column of images in a data set that the `datasets` library can stream: of the Hub, or in a folder.
 
-    identity: str
+    `fetch` brings it into CACHE/images/<name and digest of what it is>/.
+    """
 
-    def rows(self, start: int) -> Iterator[Row]:
-        """The rows from number `start` on, the same ones every time."""
-        raise NotImplementedError
+    source: str
+    data_set: str
+    split: str | None
+    column: str | None
+
+    def __str__(self) -> str:
+        return self.source
 
     def folder(self, cache: str | Path) -> Path:
         """Where its images lie in `cache`."""
-        readable = re.sub(r"[^\w.-]+", "-", str(self).removesuffix(".tar")).strip("-.")[-60:]
-        return Path(cache) / "images" / f"{readable}-{hashlib.sha256(self.identity.encode()).hexdigest()[:8]}"
+        readable = re.sub(r"[^\w.-]+", "-", self.source).strip("-.")[-60:]
+        identity = json.dumps([self.data_set, self.split, self.column])
+        return Path(cache) / "images" / f"{readable}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
     def files(self, cache: str | Path) -> list[Path]:
         folder = self.folder(cache)
@@ -176,24 +168,8 @@ class Streamed:
     def missing(self) -> list[Path]:
         return []
 
-
-@dataclass(frozen=True)
-class HubDataset(Streamed):
-    """A column of images in a data set that the `datasets` library can stream: of the Hub, or a copy in a folder."""
-
-    source: str
-    data_set: str
-    split: str | None
-    column: str | None
-
-    def __str__(self) -> str:
-        return self.source
-
-    @property
-    def identity(self) -> str:
-        return json.dumps([self.data_set, self.split, self.column])
-
     def rows(self, start: int) -> Iterator[Row]:
+        """The rows from number `start` on, the same ones every time."""
         if importlib.util.find_spec("datasets") is None:
             raise SDPGANError(f"{self} is not a folder; to read it as a Hub data set: pip install 'datasets>=5'.")
         import fsspec
@@ -204,7 +180,7 @@ class HubDataset(Streamed):
             splits = load_dataset(self.data_set, streaming=True)
         except Exception as error:  # its many kinds: no such repository, no access, no network, unknown format
             raise SDPGANError(
-                f"{self} is not a folder here, and the data set {self.data_set} cannot be read: {_one_line(error)}"
+                f"{self} is not a folder here, and the data set {self.data_set} cannot be read: {one_line(error)}"
             ) from error
         split = self.split or ("train" if "train" in splits else _only(list(splits), f"{self}", "split"))
         if split not in splits:
@@ -226,66 +202,20 @@ class HubDataset(Streamed):
             yield Row(f"{self.data_set}:{split} row {number}", content)
 
 
-@dataclass(frozen=True)
-class Shards(Streamed):
-    """WebDataset shards: tar files whose entries with the same path up to the first dot are one sample."""
-
-    source: str
-    shards: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return self.source
-
-    @property
-    def identity(self) -> str:
-        return json.dumps(self.shards)
-
-    def missing(self) -> list[Path]:
-        return [Path(shard) for shard in self.shards if not _is_url(shard) and not Path(shard).is_file()]
-
-    def rows(self, start: int) -> Iterator[Row]:
-        for shard in self.missing():
-            raise SDPGANError(f"The shard {shard} does not exist.")
-        return islice(self._all_rows(), start, None)
-
-    def _all_rows(self) -> Iterator[Row]:
-        from webdataset.tariterators import tarfile_samples
-
-        for shard in self.shards:
-            try:
-                for sample in tarfile_samples([{"url": shard}], select_files=_is_image_entry):
-                    images = [key for key in sample if not key.startswith("__")]
-                    if images:
-                        plain = min(images, key=lambda key: key.count("."))
-                        yield Row(f"{shard}: {sample['__key__']}.{plain}", sample[plain])
-            except Exception as error:  # whatever a broken archive raises
-                if _is_url(shard):
-                    raise SDPGANError(
-                        f"{shard} cannot be read to its end ({_one_line(error)}); run again to go on."
-                    ) from error
-                yield Row(shard, None, f"the rest of this shard cannot be read ({_one_line(error)})")
-
-
-Source = Folder | PathList | HubDataset | Shards
+Source = Folder | PathList | HubDataset
 
 
 def open_source(source: str | Path | Source) -> Source:
-    """What `source` names, by its form and what is on disk; SDPGANError for what is none of the four kinds."""
+    """What `source` names, by its form and what is on disk; SDPGANError for what is none of the three kinds."""
     if isinstance(source, Source):
         return source
     text, path = str(source), Path(source)
     if text and path.is_dir():
         return Folder(path)
-    if text.lower().endswith(SHARD_SUFFIXES):
-        return _shards(text, [text], Path())
     if path.suffix.lower() in LIST_SUFFIXES:
         if not path.is_file():
             raise SDPGANError(f"The list {path} does not exist.")
-        lines = _lines(path)
-        shards = [line.lower().endswith(SHARD_SUFFIXES) for line in lines]
-        if any(shards) and not all(shards):
-            raise SDPGANError(f"{path} mixes images and shards; give each a list of its own.")
-        return _shards(text, lines, path.parent) if any(shards) else PathList(path)
+        return PathList(path)
     match = DATASET_ON_DISK.fullmatch(text)
     if match and Path(match["name"]).is_dir():
         return HubDataset(text, str(Path(match["name"]).resolve()), match["split"], match["column"])
@@ -293,7 +223,8 @@ def open_source(source: str | Path | Source) -> Source:
     if match and not path.exists():
         return HubDataset(text, match["name"], match["split"], match["column"])
     raise SDPGANError(
-        f"{source} is not a folder, nor a list of images (.txt), WebDataset shards (.tar) or a Hub data set (org/name)."
+        f"{source} is not a folder, nor a list of images (.txt), or a data set (org/name, or FOLDER:train for the "
+        "WebDataset shards in FOLDER)."
     )
 
 
@@ -309,7 +240,7 @@ def fetch(
     if max_images is not None and max_images < 1:
         raise SDPGANError(f"max_images is {max_images}; it must be at least 1.")
     source = open_source(source)
-    if not isinstance(source, Streamed):
+    if not isinstance(source, HubDataset):
         return {}
     folder = source.folder(cache)
     state = _State.read(folder / STATE_FILE, source)
@@ -335,7 +266,7 @@ class _State:
     skipped: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, path: Path, source: Streamed) -> _State:
+    def read(cls, path: Path, source: HubDataset) -> _State:
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError:
@@ -344,10 +275,10 @@ class _State:
             raise SDPGANError(f"{path} cannot be read; delete the folder {path.parent} to fetch again.") from error
 
     def write(self, path: Path) -> None:
-        replace_file(path, lambda partial: partial.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8"))
+        write_whole(path, json.dumps(asdict(self), indent=1).encode())
 
 
-def _fetch_rows(source: Streamed, folder: Path, state: _State, bar: tqdm) -> None:
+def _fetch_rows(source: HubDataset, folder: Path, state: _State, bar: tqdm) -> None:
     try:
         for row in source.rows(state.rows):
             problem = _store(row, folder / f"{state.rows // IMAGES_IN_A_FOLDER:05d}" / f"{state.rows:08d}")
@@ -369,7 +300,7 @@ def _fetch_rows(source: Streamed, folder: Path, state: _State, bar: tqdm) -> Non
         raise
     except Exception as error:  # whatever a network or a decoder of tables raises
         raise SDPGANError(
-            f"{source} broke off after {state.rows} rows ({_one_line(error)}); run the same command again to go on."
+            f"{source} broke off after {state.rows} rows ({one_line(error)}); run the same command again to go on."
         ) from error
     finally:
         if state.rows:
@@ -379,47 +310,28 @@ def _fetch_rows(source: Streamed, folder: Path, state: _State, bar: tqdm) -> Non
 def _store(row: Row, stem: Path) -> str | None:
     """Write the image if it can be read to its end; else why not."""
     if row.content is None:
-        return row.problem
+        return "it holds no image"
     try:
         with Image.open(io.BytesIO(row.content)) as image:
             suffix = SUFFIX_OF_FORMAT.get(image.format or "")
-        pixels = read_rgb(io.BytesIO(row.content))
+        pixels = pictures.read_rgb(io.BytesIO(row.content))
     except Exception as error:  # whatever a broken file makes a decoder do
-        return _one_line(error)
+        return one_line(error)
     if suffix is not None:
-        replace_file(stem.with_suffix(suffix), lambda partial: partial.write_bytes(row.content))
+        write_whole(stem.with_suffix(suffix), row.content)
     else:
-        replace_file(stem.with_suffix(".png"), lambda partial: Image.fromarray(pixels).save(partial, "PNG"))
+        pictures.write(stem.with_suffix(".png"), pixels)
     return None
 
 
-def _shards(text: str, patterns: Iterable[str], folder: Path) -> Shards:
-    if importlib.util.find_spec("webdataset") is None:
-        raise SDPGANError(f"Reading the shards {text} takes another library: pip install webdataset.")
-    from braceexpand import UnbalancedBracesError, braceexpand
-
-    try:
-        shards = [shard for pattern in patterns for shard in braceexpand(pattern)]
-    except UnbalancedBracesError as error:
-        raise SDPGANError(f"The braces of {text} do not pair; write for example shards-{{000..003}}.tar.") from error
-    if any(shard.startswith("pipe:") for shard in shards):
-        raise SDPGANError(f"{text} would run a command; give files or URLs.")
-    return Shards(text, tuple(shard if _is_url(shard) else os.path.abspath(folder / shard) for shard in shards))
-
-
-def _is_url(shard: str) -> bool:
-    return "://" in shard
-
-
-def _is_image_entry(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-
-
 def _lines(path: Path) -> list[str]:
+    """The lines of a text file in UTF-8, or, as Windows PowerShell writes it, in UTF-16 with its mark."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        content = path.read_bytes()
+        encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+        lines = [line.strip() for line in content.decode(encoding).replace("\0", "").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
-        raise SDPGANError(f"{path} cannot be read as a text file of paths: {_one_line(error)}") from error
+        raise SDPGANError(f"{path} cannot be read as a text file of paths: {one_line(error)}") from error
     return [line for line in lines if line and not line.startswith("#")]
 
 
@@ -428,8 +340,3 @@ def _only(names: list[str], source: str, kind: str) -> str:
         return names[0]
     choice = f"several ({', '.join(names)}); add one, as in org/name:split/column" if names else "none"
     raise SDPGANError(f"{source} needs one {kind} and has {choice}.")
-
-
-def _one_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

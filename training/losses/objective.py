@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import math
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from sdpgan_hub.filters import luma
 
-from .config import ADVERSARIAL_LOSSES
-
+PENALTIES = {
+    "bce": F.softplus,
+    "least_squares": lambda logits: (1 + logits).square(),
+    "hinge": lambda logits: F.relu(1 + logits),
+}
+"""What D pays for a logit of an image that is no painting; for the negative logit of a painting it pays the same."""
 SHIFT_MARGIN = 16
 """Pixels at the border where a photo and its shifted copy see different things."""
 
@@ -30,11 +33,12 @@ def discriminator_loss(painting: Tensor, edge_blurred: Tensor | None, generated:
     """-L_GAN(G, D) of Eq. 3, what D minimises: -log D(y) - log(1 - D(c)) - log(1 - D(G(x))).
 
     Takes the logits of D, any shape each; `edge_blurred` is None where the edge-blurred set is left out. "bce" is
-    Eq. 3 with D = sigmoid(logit); "least_squares" replaces each logarithm by the squared distance to 1 or 0; "hinge"
-    asks for logits of at least 1 for paintings and at most -1 for the others (Lim and Ye, 2017), and takes the mean
-    over the two kinds of others: with their sum, a D that says -1 to everything has a minimum and no way out of it.
+    Eq. 3 with D = sigmoid(logit). "least_squares" is the squared distance to 1 for paintings and to -1 for the others
+    (Mao et al., ICCV 2017). "hinge" asks for logits of at least 1 for paintings and at most -1 for the others
+    (Lim and Ye, 2017), and takes the mean over the two kinds of others: with their sum, a D that says -1 to everything
+    has a minimum and no way out of it.
     """
-    fakes = [_fake(logits, kind) for logits in (generated, edge_blurred) if logits is not None]
+    fakes = [PENALTIES[kind](logits).mean() for logits in (generated, edge_blurred) if logits is not None]
     return _real(painting, kind) + sum(fakes) / (len(fakes) if kind == "hinge" else 1)
 
 
@@ -45,7 +49,7 @@ def constant_discriminator_loss(fakes: int, kind: str = "bce") -> float:
     """
     if kind == "bce":
         return math.log(1 + fakes) + fakes * math.log((1 + fakes) / fakes)
-    return {"least_squares": fakes / (1 + fakes), "hinge": 2.0}[kind]
+    return {"least_squares": 4 * fakes / (1 + fakes), "hinge": 2.0}[kind]
 
 
 def generator_loss(generated: Tensor, kind: str = "bce") -> Tensor:
@@ -57,26 +61,12 @@ def generator_loss(generated: Tensor, kind: str = "bce") -> Tensor:
 
 
 def _real(logits: Tensor, kind: str) -> Tensor:
-    return F.relu(1 - logits).mean() if kind == "hinge" else _towards(logits, 1.0, kind)
+    return PENALTIES[kind](-logits).mean()
 
 
-def _fake(logits: Tensor, kind: str) -> Tensor:
-    return F.relu(1 + logits).mean() if kind == "hinge" else _towards(logits, 0.0, kind)
-
-
-def _towards(logits: Tensor, label: float, kind: str) -> Tensor:
-    target = torch.full_like(logits, label)
-    if kind == "bce":
-        return F.binary_cross_entropy_with_logits(logits, target)
-    if kind == "least_squares":
-        return F.mse_loss(logits, target)
-    raise ValueError(f"adversarial_loss is {kind!r}; choose one of {', '.join(ADVERSARIAL_LOSSES)}.")
-
-
-def accuracy(logits: Tensor, painting: bool, kind: str = "bce") -> Tensor:
+def accuracy(logits: Tensor, painting: bool) -> Tensor:
     """The share of patches that D takes for what they are: a painting where `painting`, else none; from its logits."""
-    taken_for_painting = logits > {"bce": 0.0, "hinge": 0.0, "least_squares": 0.5}[kind]
-    return (taken_for_painting == painting).float().mean()
+    return ((logits > 0) == painting).float().mean()
 
 
 def saliency_mask(saliency: Tensor, peak: float = 2.0) -> Tensor:
@@ -96,12 +86,14 @@ def saliency_mask(saliency: Tensor, peak: float = 2.0) -> Tensor:
 def content_loss(stylized_features: Tensor, photo_features: Tensor, mask: Tensor | None = None) -> Tensor:
     """L_con of Eq. 5: || S''(x)_m VGG(G(x)) - S''(x)_m VGG(x) ||_1, the mean over all features.
 
-    Features are N x C x h x w. `mask` is `saliency_mask` at any resolution, N x 1 x H x W, averaged down to h x w;
+    Features are N x C x h x w. `mask` is `saliency_mask`, N x 1 x H x W, of at least that size, averaged down to h x w;
     None leaves it out (the ablation of Fig. 9 (d)).
     """
     difference = (stylized_features.float() - photo_features.float()).abs()
     if mask is not None:
-        difference = difference * F.interpolate(mask, size=difference.shape[-2:], mode="area")
+        height, width = difference.shape[-2:]
+        mask = F.avg_pool2d(mask, (mask.shape[-2] // height, mask.shape[-1] // width))[..., :height, :width]
+        difference = difference * mask
     return difference.mean()
 
 

@@ -6,14 +6,40 @@ import argparse
 import dataclasses
 import math
 import typing
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 
 from sdpgan_hub.errors import SDPGANError
 
-ADVERSARIAL_LOSSES = ("bce", "least_squares", "hinge")
-DISCRIMINATORS = ("patch", "projected")
+from ..losses.terms import ADVERSARIAL_LOSSES, DISCRIMINATORS, TERMS
+
+RANGES: tuple[tuple[str, Callable[[typing.Any], bool], str], ...] = (
+    (
+        "batch_size image_size checkpointing_steps sample_steps logging_steps gradient_accumulation_steps "
+        "w_con_decay_epochs checkpoints_total_limit",
+        lambda value: value >= 1,
+        "at least 1",
+    ),
+    (
+        "learning_rate discriminator_learning_rate epochs initialization_epochs max_grad_norm num_workers "
+        "adversarial_steps",
+        lambda value: value >= 0,
+        "at least 0",
+    ),
+    ("crop_size", lambda value: value >= 32 and value % 4 == 0, "a multiple of 4 and at least 32"),
+    ("mask_peak", lambda value: 1 <= value < math.inf, "a number from 1 up (the paper's is 2)"),
+    ("keep_detail tone_jitter identity_chroma", lambda value: 0 <= value <= 1, "a number from 0 to 1"),
+    (
+        "photo_scales painting_scales",
+        lambda value: len(value) == 2 and 0 < value[0] <= value[1],
+        "two numbers above 0, the smaller one first",
+    ),
+    ("adversarial_loss", ADVERSARIAL_LOSSES.__contains__, f"one of {', '.join(ADVERSARIAL_LOSSES)}"),
+    ("discriminator", DISCRIMINATORS.__contains__, f"one of {', '.join(DISCRIMINATORS)}"),
+)
+"""Settings, what must hold of each, and how a message says it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +70,7 @@ class TrainingConfig:
     keep_detail: float = 0.0
     """The share of the photo's fine structure that results have where S is highest; 0: none (the paper)."""
     discriminator: str = "patch"
-    """patch: D of Fig. 2 (b); projected: that and heads on VGG features (training/discriminators.py)."""
+    """patch: D of Fig. 2 (b); projected: that and heads on VGG features (training/losses/discriminators.py)."""
     discriminator_channels: int = 32
 
     # data
@@ -112,7 +138,7 @@ class TrainingConfig:
     """Ship an exponential moving average of S and G."""
     ema_decay: float = 0.999
     stop_on_collapse: bool = True
-    """False: only warn of a collapse (training/health.py); a number that is not finite always stops."""
+    """False: only warn of a collapse (training/run/health.py); a number that is not finite always stops."""
     seed: int = 0
 
     # the model card
@@ -127,46 +153,16 @@ class TrainingConfig:
     logging_steps: int = 20
 
     def __post_init__(self) -> None:
-        for key in ("batch_size", "image_size", "crop_size", "checkpointing_steps", "sample_steps", "logging_steps",
-                    "gradient_accumulation_steps", "w_con_decay_epochs", "checkpoints_total_limit"):  # fmt: skip
-            if getattr(self, key) < 1:
-                raise SDPGANError(f"{key} is {getattr(self, key)}; it must be at least 1.")
-        if self.crop_size % 4 or self.crop_size < 32:
-            raise SDPGANError(f"crop_size is {self.crop_size}; it must be a multiple of 4 and at least 32.")
-        if self.adversarial_loss not in ADVERSARIAL_LOSSES:
-            raise SDPGANError(
-                f"adversarial_loss is {self.adversarial_loss!r}; choose one of {', '.join(ADVERSARIAL_LOSSES)}."
-            )
-        if not 1 <= self.mask_peak < math.inf:
-            raise SDPGANError(f"mask_peak is {self.mask_peak}; it must be a number from 1 up (the paper's is 2).")
-        if not 0 <= self.keep_detail <= 1:
-            raise SDPGANError(f"keep_detail is {self.keep_detail}; it must be a number from 0 (the paper) to 1.")
-        if self.discriminator not in DISCRIMINATORS:
-            raise SDPGANError(f"discriminator is {self.discriminator!r}; choose one of {', '.join(DISCRIMINATORS)}.")
-        for key in ("photo_scales", "painting_scales"):
-            scales = getattr(self, key)
-            if len(scales) != 2 or not 0 < scales[0] <= scales[1]:
-                raise SDPGANError(f"{key} is {scales}; it must be two numbers above 0, the smaller one first.")
-        for key in ("tone_jitter", "identity_chroma"):
-            if not 0 <= getattr(self, key) <= 1:
-                raise SDPGANError(f"{key} is {getattr(self, key)}; it must be a number from 0 to 1.")
+        for keys, holds, wanted in RANGES:
+            for key in keys.split():
+                if not holds(getattr(self, key)):
+                    raise SDPGANError(f"{key} is {getattr(self, key)!r}; it must be {wanted}.")
         if self.w_shift and self.crop_size < 64:
             raise SDPGANError(f"crop_size is {self.crop_size}; w_shift needs one of at least 64.")
         if self.brush_size and not self.saliency_size:
             raise SDPGANError(f"brush_size is {self.brush_size}; it needs a saliency_size, such as 128.")
         if self.crop_size > self.image_size:
             raise SDPGANError(f"crop_size {self.crop_size} is larger than image_size {self.image_size}; lower it.")
-        for key in (
-            "learning_rate",
-            "discriminator_learning_rate",
-            "epochs",
-            "initialization_epochs",
-            "max_grad_norm",
-            "num_workers",
-            "adversarial_steps",
-        ):
-            if not getattr(self, key) >= 0:
-                raise SDPGANError(f"{key} is {getattr(self, key)}; it must not be negative.")
 
     @property
     def references(self) -> bool:
@@ -207,12 +203,35 @@ def read_config(path: str | Path | None, overrides: dict[str, typing.Any] | None
     return TrainingConfig(**{key: _cast(key, value, kinds[key]) for key, value in values.items()})
 
 
+def check_batch(config: TrainingConfig, photos: int, processes: int = 1) -> None:
+    """Refuses a step that takes more photos than there are."""
+    batch = config.batch_size * config.gradient_accumulation_steps * processes
+    if batch > photos:
+        raise SDPGANError(
+            f"A step takes {batch} photos (batch_size {config.batch_size}), and there are {photos}; lower batch_size, "
+            "or give more photos."
+        )
+
+
+def differences(before: dict[str, typing.Any], now: dict[str, typing.Any]) -> list[str]:
+    """The settings of `now` that `before` has otherwise, as KEY (VALUE there, VALUE here)."""
+    plain = [{key: list(value) if isinstance(value, tuple) else value for key, value in one.items()}
+             for one in (before, now)]  # fmt: skip
+    return [
+        f"{key} ({plain[0].get(key)!r} there, {value!r} here)"
+        for key, value in plain[1].items()
+        if plain[0].get(key) != value
+    ]
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """One `--key` for each setting, None where it is not given."""
     group = parser.add_argument_group("settings (override the config file)")
+    weights = {term.key: f"weight of {term.symbol} " for term in TERMS}
     for key, kind in typing.get_type_hints(TrainingConfig).items():
         several = typing.get_origin(kind) is tuple
-        group.add_argument(f"--{key}", nargs="*" if several else None, metavar=key.upper(), default=None)
+        text = f"{weights.get(key, '')}(default: {getattr(TrainingConfig, key)})"
+        group.add_argument(f"--{key}", nargs="*" if several else None, metavar=key.upper(), default=None, help=text)
 
 
 def given_arguments(arguments: argparse.Namespace) -> dict[str, typing.Any]:

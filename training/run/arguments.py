@@ -7,16 +7,16 @@ from pathlib import Path
 
 from sdpgan_hub.errors import SDPGANError
 
+from ..data.sources import HubDataset, image_files, open_source
 from .checkpoints import Checkpoints
-from .config import TrainingConfig, add_arguments, given_arguments, read_config
-from .sources import Streamed, image_files, open_source
+from .config import TrainingConfig, add_arguments, check_batch, given_arguments, read_config
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     description = "Trains a style: photos and paintings in, a model folder out."
     parser = argparse.ArgumentParser(prog="train.py", description=description)
     parser.add_argument("--config", type=Path, help="YAML file of settings (training/configs/*.yaml)")
-    source = "folder, list (.txt), WebDataset shards (.tar) or Hub data set (org/name:split/column)"
+    source = "folder, list (.txt) or data set (org/name:split/column or FOLDER:split)"
     parser.add_argument("--photos", metavar="SOURCE", required=True, help=f"the source domain X: {source}")
     parser.add_argument("--paintings", metavar="SOURCE", required=True, help="the target domain Y, likewise")
     parser.add_argument("--output", type=Path, required=True, help="folder that becomes the style")
@@ -25,7 +25,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--max_images",
         type=int,
         metavar="N",
-        help="images of each data set or set of shards (default: as the cache was last told, or all)",
+        help="images of each data set (default: as the cache was last told, or all)",
     )
     parser.add_argument("--masks", type=Path, help="human-drawn masks to use as saliency references where there are")
     parser.add_argument("--sample_photos", type=Path, help="photos of the sample sheets (default: of --photos)")
@@ -39,6 +39,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--mixed_precision", choices=("no", "fp16", "bf16"), help="default: Accelerate's setting")
     parser.add_argument("--cpu", action="store_true", help="train on the CPU though there is an accelerator")
     parser.add_argument("--resume_from_checkpoint", metavar="latest|DIR", help="latest: the newest whole one")
+    parser.add_argument(
+        "--overwrite_output_dir", action="store_true", help="start anew, and delete the checkpoints of the run before"
+    )
     parser.add_argument("--max_minutes", type=float, help="stop in time, with a checkpoint and a loadable result")
     parser.add_argument("--max_steps", type=int, help="stop after this many steps in all, likewise")
     parser.add_argument("--push_to_hub", metavar="ORG/NAME", help="push the result to the Hugging Face Hub at the end")
@@ -61,9 +64,12 @@ def read_command_line(argv: list[str] | None = None) -> tuple[argparse.Namespace
     """
     arguments = parse_arguments(argv)
     config = read_config(arguments.config, given_arguments(arguments))
-    for source in (open_source(arguments.photos), open_source(arguments.paintings)):
-        if not isinstance(source, Streamed):
-            source.files("")
+    for key in ("photos", "paintings"):
+        source = open_source(getattr(arguments, key))
+        if not isinstance(source, HubDataset):
+            count = len(source.files(""))
+            if key == "photos":
+                check_batch(config, count)
     for key in ("masks", "sample_photos"):
         if getattr(arguments, key) is not None:
             image_files(getattr(arguments, key))
@@ -74,7 +80,7 @@ def read_command_line(argv: list[str] | None = None) -> tuple[argparse.Namespace
         if value is not None and value < (0 if key == "max_minutes" else 1):
             raise SDPGANError(f"--{key} is {value}; it must be at least {0 if key == 'max_minutes' else 1}.")
     if arguments.push_to_hub is not None:
-        from .publish import check_repository
+        from ..publish import check_repository
 
         check_repository(arguments.push_to_hub)
     elif arguments.hub_every is not None or arguments.hub_private:
@@ -83,14 +89,24 @@ def read_command_line(argv: list[str] | None = None) -> tuple[argparse.Namespace
         arguments.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SDPGANError(f"{arguments.output} cannot be made a folder: {error.strerror}.") from error
-    _check_checkpoint(arguments.resume_from_checkpoint, Checkpoints(arguments.output / "checkpoints"))
+    _check_checkpoints(arguments, Checkpoints(arguments.output / "checkpoints"))
     return arguments, config
 
 
-def _check_checkpoint(which: str | None, checkpoints: Checkpoints) -> None:
-    if which == "latest" and not checkpoints.all():
+def _check_checkpoints(arguments: argparse.Namespace, checkpoints: Checkpoints) -> None:
+    """A run goes on from its own checkpoints, or there are none in its folder, or they may be deleted."""
+    which, overwrite, own = arguments.resume_from_checkpoint, arguments.overwrite_output_dir, bool(checkpoints.all())
+    if which == "latest" and not own:
         raise SDPGANError(
             f"{checkpoints.folder} holds no checkpoint to resume from; leave --resume_from_checkpoint out."
         )
     if which not in (None, "latest") and not Path(which).is_dir():
         raise SDPGANError(f"{which} is not a checkpoint folder; name one of {checkpoints.folder}, or 'latest'.")
+    goes_on = which == "latest" or (which and Path(which).resolve().parent == checkpoints.folder.resolve())
+    if goes_on and overwrite:
+        raise SDPGANError(f"--overwrite_output_dir would delete {which}, which the run resumes from; leave one out.")
+    if own and not goes_on and not overwrite:
+        raise SDPGANError(
+            f"{checkpoints.folder} holds the checkpoints of another run; go on from them with "
+            "--resume_from_checkpoint latest, give another --output, or delete them with --overwrite_output_dir."
+        )

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from sdpgan_hub.errors import SDPGANError
 
+from ..data.sources import by_stem
+
 JUDGED_GROUPS, GROUPS_PER_VIEWER = 30, 15  # Sec. V-C
 MOST_AT_A_TIME = 9  # as many as there are digit keys
 VOTE_COLUMNS = ("viewer", "group", "chosen", "shown", "seconds")
@@ -54,15 +56,13 @@ def find_groups(folders: list[Path], names: list[str] | None = None, photos: Pat
     Raises:
         SDPGANError: fewer than two folders, names that are not one for each and distinct, nothing in common.
     """
-    from training.evaluate import _by_stem  # imports all that measures a style, which a tally need not wait for
-
     names = names or [folder.resolve().name for folder in folders]
     if len(folders) < 2:
         raise SDPGANError("A vote needs --results of at least 2 folders.")
     if len(names) != len(folders) or len(set(names)) < len(names) or any("|" in name or not name for name in names):
         raise SDPGANError(f'Give {len(folders)} different --names without "|", not {", ".join(names)}.')
-    found = [_by_stem(folder) for folder in folders]
-    photo_of = _by_stem(photos) if photos else dict.fromkeys(found[0])
+    found = [by_stem(folder) for folder in folders]
+    photo_of = by_stem(photos) if photos else dict.fromkeys(found[0])
     common = sorted(set(photo_of).intersection(*found))
     if not common:
         where = ", ".join(map(str, [*folders, *([photos] if photos else [])]))

@@ -1,0 +1,1 @@
+"""Photos and paintings: where they come from, how they are read, what is prepared of them, and samples."""

@@ -1,0 +1,308 @@
+"""What a training needs beside its images, made once and kept in a folder: saliency references, and what can be read.
+
+    CACHE/saliency/<photo's path in its folder>.png           8-bit grey, the photo's height x width, 255 = salient
+    CACHE/readable/paintings/<path in its folder>.png         1 x 1: this painting can be read
+    CACHE/readable/photos/<path in its folder>.png            the same of photos, where no references are needed
+    CACHE/.../manifest.json                                   what each was made with; masks or references per photo
+    CACHE/images/<source>/                                    images of sources that are streamed
+
+Every result carries, as PNG text, the recipe it was made with and the size of its source file. It is made again when
+either differs from what would be made now or when its source is newer; everything else is left as it is. Files
+appear under their name only when whole, so a run may be stopped at any time and started again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from tqdm import tqdm
+
+from sdpgan_hub.errors import SDPGANError, one_line
+from sdpgan_hub.files import UNFINISHED, write_whole
+
+from . import pictures
+from .pictures import read_mask, read_rgb
+from .sources import Folder, HubDataset, Source, by_stem, fetch, open_source
+
+REFERENCE_RECIPE = {"method": "saliency reference", "version": 1}
+"""The version goes up when what sdpgan_hub.saliency gives for a photo changes."""
+MASK_RECIPE = {"method": "human mask", "version": 1}
+READABLE_RECIPE = {"method": "read", "version": 1}
+RECIPE_KEY = "sdpgan_hub"
+LEFTOVER_SECONDS = 3600
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+def saliency_path(cache: str | Path, photos: str | Path | Source, photo: str | Path) -> Path:
+    """Where the saliency reference of `photo`, an image of the source `photos`, lies in `cache`."""
+    return _result_path(Path(cache), "saliency", photos, Path(photo))
+
+
+def readable_photo_path(cache: str | Path, photos: str | Path | Source, photo: str | Path) -> Path:
+    """Where it is noted that `photo`, an image of the source `photos`, was read to its end."""
+    return _result_path(Path(cache), "readable/photos", photos, Path(photo))
+
+
+def readable_painting_path(cache: str | Path, paintings: str | Path | Source, painting: str | Path) -> Path:
+    """Where it is noted that `painting`, an image of the source `paintings`, was read to its end."""
+    return _result_path(Path(cache), "readable/paintings", paintings, Path(painting))
+
+
+def _result_path(cache: Path, results: str, source: str | Path | Source, image: Path) -> Path:
+    name = open_source(source).name(image, cache)
+    return cache / results / name.with_name(name.name + ".png")
+
+
+@dataclass
+class Summary:
+    """What one run of `prepare` did."""
+
+    made: int = 0
+    kept: int = 0
+    masks: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    """Source file -> why it has no result."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One result: `make(source, mask)` written to `result`, labelled with `recipe`."""
+
+    source: Path
+    result: Path
+    make: Callable[[Path, Path | None], np.ndarray]
+    recipe: str
+    mask: Path | None = None
+
+    def is_done(self) -> bool:
+        """Whether the result is there, made by this recipe, and no older than what it was made from."""
+        try:
+            made = self.result.stat().st_mtime_ns
+            inputs = [self.source] if self.mask is None else [self.source, self.mask]
+            if any(path.stat().st_mtime_ns > made for path in inputs):
+                return False
+            with Image.open(self.result) as image:
+                return image.info.get(RECIPE_KEY) == self.recipe
+        except OSError:
+            return False
+
+
+def prepare(
+    photos: str | Path | Source | None,
+    paintings: str | Path | Source | None,
+    cache: str | Path,
+    *,
+    masks: str | Path | None = None,
+    references: bool = True,
+    max_images: int | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Summary:
+    """Fill `cache` with what training needs beside the images themselves; do only what is not there yet.
+
+    photos, paintings: folders, searched recursively, or other sources; None leaves that half out. masks: a folder of
+    binary masks, used in place of the saliency reference for each photo of the same relative path without suffix.
+    references: False makes no saliency references, as a training without S and mask needs none
+    (`TrainingConfig.references`); each photo is read all the same, so that bad ones are known before it starts.
+    max_images: of a streamed source, see `sources.fetch`. workers: processes, all cores by default. A file that
+    cannot be read is named in the summary and on stderr, and skipped. Raises SDPGANError for a source without
+    images and for a cache that cannot be written.
+    """
+    workers = _available_cores() if workers is None else workers
+    if workers < 1:
+        raise SDPGANError(f"workers is {workers}; it must be at least 1.")
+    cache = Path(cache)
+    sources = [None if source is None else open_source(source) for source in (photos, paintings)]
+    for source in sources:
+        if isinstance(source, Folder) and cache.resolve().is_relative_to(source.root.resolve()):
+            raise SDPGANError(f"The cache {cache} lies inside {source}, where its files would be taken for images.")
+    photo_source, painting_source = sources
+    if masks is not None and photo_source is None:
+        raise SDPGANError(f"The masks of {masks} need the photos they belong to.")
+    if masks is not None and not references:
+        raise SDPGANError(f"The masks of {masks} are saliency references; make them, or leave the masks out.")
+    summary = Summary()
+    for source in filter(None, sources):
+        summary.failed |= fetch(source, cache, max_images, progress)
+        for path in [] if isinstance(source, HubDataset) else source.missing():
+            summary.failed[str(path)] = "no such file"
+            print(f"warning: skipped {path}: no such file", file=sys.stderr)
+    batches = []
+    if photo_source is not None and references:
+        batches.append(("saliency", "saliency references", _saliency_jobs(photo_source, cache, masks)))
+    elif photo_source is not None:
+        batches.append(("readable/photos", "photos read", _reading_jobs(photo_source, cache, readable_photo_path)))
+    if painting_source is not None:
+        jobs = _reading_jobs(painting_source, cache, readable_painting_path)
+        batches.append(("readable/paintings", "paintings read", jobs))
+    for name, description, jobs in batches:
+        _run(jobs, cache / name, description, workers, progress, summary)
+    return summary
+
+
+def _saliency_jobs(photos: Source, cache: Path, masks: str | Path | None) -> list[Job]:
+    files = photos.files(cache)
+    mask_of = by_stem(masks) if masks is not None else {}
+    jobs = []
+    for photo in files:
+        mask = mask_of.get(photos.name(photo, cache).with_suffix(""))
+        recipe = REFERENCE_RECIPE if mask is None else MASK_RECIPE
+        result = saliency_path(cache, photos, photo)
+        jobs.append(Job(photo, result, make_saliency, _label(recipe, photo, mask), mask))
+    if masks is not None and not any(job.mask for job in jobs):
+        raise SDPGANError(f"No mask in {masks} has the path of a photo in {photos}, suffixes aside.")
+    return jobs
+
+
+def _reading_jobs(source: Source, cache: Path, result: Callable[[Path, Source, Path], Path]) -> list[Job]:
+    return [
+        Job(path, result(cache, source, path), try_reading, _label(READABLE_RECIPE, path))
+        for path in source.files(cache)
+    ]
+
+
+def make_saliency(photo: Path, mask: Path | None) -> np.ndarray:
+    """The target z of Eq. 7 for one photo, uint8 H x W: its mask where it has one, else the mean of RBD and MB+."""
+    image = read_rgb(photo)
+    if mask is not None:
+        return read_mask(mask, *image.shape[:2])
+    from sdpgan_hub.saliency import reference
+
+    return np.rint(reference(image) * 255).astype(np.uint8)
+
+
+def try_reading(photo: Path, mask: None = None) -> np.ndarray:
+    """Reads one file to its end, or raises; one white pixel, uint8 1 x 1."""
+    read_rgb(photo)
+    return np.full((1, 1), 255, np.uint8)
+
+
+def _label(recipe: dict, *sources: Path | None) -> str:
+    sizes = [path.stat().st_size for path in sources if path is not None]
+    return json.dumps({**recipe, "source_bytes": sizes}, sort_keys=True)
+
+
+def _run(jobs: list[Job], results: Path, description: str, workers: int, progress: bool, summary: Summary) -> None:
+    _writable_folder(results)
+    _remove_leftovers(results)
+    todo = [job for job in jobs if not job.is_done()]
+    summary.kept += len(jobs) - len(todo)
+    bar = tqdm(total=len(jobs), initial=len(jobs) - len(todo), desc=description, unit="image", disable=not progress)
+    try:
+        with bar:
+            for job, failure in _outcomes(todo, min(workers, len(todo))):
+                bar.update()
+                if failure is None:
+                    summary.made += 1
+                else:
+                    summary.failed[str(job.source)] = failure
+                    with tqdm.external_write_mode(file=sys.stderr):
+                        print(f"warning: skipped {job.source}: {failure}", file=sys.stderr)
+    finally:
+        done = [job for job in jobs if job.is_done()]
+        _write_manifest(done, results)
+        summary.masks += sum(job.mask is not None for job in done)
+
+
+def _outcomes(jobs: list[Job], workers: int) -> Iterator[tuple[Job, str | None]]:
+    """(job, None or why it failed), as they finish."""
+    if workers <= 1:
+        for job in jobs:
+            yield job, _work(job)
+        return
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
+    try:
+        with _worker_environment():
+            pending: dict[Future, Job] = {pool.submit(_work, job): job for job in jobs}
+        for future in as_completed(pending):
+            yield pending[future], future.result()
+    except BrokenProcessPool:
+        raise SDPGANError(
+            f"A worker process died, perhaps for want of memory; run again with fewer workers than {workers} "
+            "(what is done is kept)."
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _worker_environment() -> Iterator[None]:
+    """Processes started inside use one thread each and leave Ctrl-C to their parent."""
+    saved = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    masks_signals = hasattr(signal, "pthread_sigmask")
+    if masks_signals:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        for name, value in saved.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        if masks_signals:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+
+
+def _work(job: Job) -> str | None:
+    try:
+        pixels = job.make(job.source, job.mask)
+    except SDPGANError as error:
+        if isinstance(error.__context__, ImportError):  # a missing library, which no other file can do without
+            raise
+        return str(error)
+    except Exception as error:  # whatever a broken file makes a decoder do, the other files go on
+        return one_line(error)
+    text = PngInfo()
+    text.add_text(RECIPE_KEY, job.recipe)
+    pictures.write(job.result, pixels, pnginfo=text)
+    return None
+
+
+def _write_manifest(done: list[Job], results: Path) -> None:
+    recipes, files = {}, {}
+    for job in done:
+        recipe = json.loads(job.recipe)
+        del recipe["source_bytes"]
+        recipes[recipe["method"]] = recipe
+        files[job.result.relative_to(results).as_posix()] = recipe["method"]
+    document = json.dumps({"recipes": recipes, "counts": Counter(files.values()), "files": files}, indent=1)
+    write_whole(results / "manifest.json", document.encode())
+
+
+def _writable_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SDPGANError(f"The cache folder {folder} cannot be made: {error.strerror}.") from error
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Partial files of runs that were killed; a run that is still alive replaces its own within seconds."""
+    for path in folder.rglob(f".*{UNFINISHED}"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
+                path.unlink()
+
+
+def _available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,236 @@
+"""The gradients of one step: all terms of the objective, one network after the other."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from sdpgan_hub import SDPGAN
+from sdpgan_hub.filters import NOISE_PERIOD, crop_and_resize, resized, underpainted
+
+from ..run.config import TrainingConfig
+from . import discriminators, objective
+from .perceptual import HEAD_LAYERS, PerceptualFeatures, memory_format
+
+
+class Step:
+    """`backward(batch, number, weights)`; G and S are `model`, `shipped` is what the style is made of.
+
+    model, discriminator: as built; prepared_model, prepared_discriminator: as Accelerate wraps them.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        accelerator: Accelerator,
+        model: SDPGAN,
+        discriminator: nn.Module,
+        vgg: PerceptualFeatures,
+        prepared_model: nn.Module,
+        prepared_discriminator: nn.Module,
+        shipped: SDPGAN,
+    ):
+        self.config, self.accelerator, self.vgg = config, accelerator, vgg
+        self.model, self.discriminator, self.shipped = model, discriminator, shipped
+        self.prepared_model, self.prepared_discriminator = prepared_model, prepared_discriminator
+        self.memory_format = memory_format(accelerator.device)
+        self.previous_result = torch.empty(0)
+        """G(x) of the last batch that was a single photo."""
+
+    def backward(self, batch: dict[str, Tensor], number: int, weights: dict[str, float]) -> dict[str, Tensor]:
+        """The gradients of D (not in the initialisation phase) and of G and S, all at the present weights.
+
+        number: of the step; weights: `Schedule.weights` of it. Returns the losses and what else tells how the run
+        goes, detached.
+        """
+        config = self.config
+        batch = batch | {"photo": batch["photo"].contiguous(memory_format=self.memory_format)}
+        count = len(batch["photo"])
+        losses: dict[str, Tensor] = {}
+        numbers: dict[str, Tensor] = {}
+
+        shift = torch.randint(1, 4, (2,)).tolist()  # rows and columns, 1 to 3 px
+        shifted = slice(number % count, number % count + 1)  # the photo that is painted twice; each in its turn
+        with self.accelerator.autocast():
+            outputs = self.prepared_model(*self.generator_inputs(batch, weights, shifted, *shift))
+        # Backpropagate each loss to G(x) and S(x) first and free that network's activations; then run one backward pass
+        # through G and S with the summed gradients. Peak memory is that of the largest network, not of all.
+        leaves = [None if output is None else output.detach().float().requires_grad_() for output in outputs]
+        painted, saliency = leaves
+        stylized, saliency = painted[:count], None if saliency is None else saliency[:count]
+
+        projected = config.discriminator == "projected" and "gan" in weights
+        pyramids: dict[str, list[Tensor]] = {}
+        with self.accelerator.autocast():
+            with torch.no_grad():
+                photo_features = self.vgg(batch["photo"])
+                if projected:
+                    pyramids["painting"] = discriminators.pyramids(self.vgg, batch["painting"])
+            pyramid = discriminators.pyramids(self.vgg, stylized) if projected else [self.vgg(stylized)]
+        pyramids["generated"] = [layer.detach() for layer in pyramid]
+
+        if "gan" in weights:
+            loss, accuracies = self.discriminator_loss(batch, stylized.detach(), pyramids if projected else {})
+            self.accelerator.backward(loss)
+            losses["discriminator"] = loss.detach()
+            numbers |= accuracies
+
+        mask = None
+        if config.saliency_mask:
+            mask = objective.saliency_mask(batch["reference"] if saliency is None else saliency, config.mask_peak)
+            if "photo_box" in batch:
+                mask = crop_and_resize(mask, batch["photo_box"], *stylized.shape[-2:])
+        terms = {"con": objective.content_loss(pyramid[len(HEAD_LAYERS) - 1 if projected else 0], photo_features, mask)}
+        if "gan" in weights:
+            with self.accelerator.autocast():
+                pixels, heads = call_with_constant_parameters(
+                    self.discriminator, stylized, pyramid if projected else ()
+                )
+            fooled = [objective.generator_loss(one.float(), config.adversarial_loss) for one in (pixels, *heads)]
+            terms["gan"] = with_heads(fooled)
+        if "identity" in weights:
+            terms["identity"] = objective.identity_loss(painted[count : count + 1], batch["painting"][:1])
+        if "shift" in weights:
+            terms["shift"] = objective.shift_loss(painted[shifted], painted[-1:], *shift)
+        self.backpropagate(terms, weights, losses)
+        del terms, pyramid, pyramids
+        self.backpropagate(self.saliency_terms(batch, stylized, saliency, weights), weights, losses)
+        pairs = zip(outputs, leaves, strict=True)
+        reached = [
+            (output, leaf.grad.to(output.dtype))
+            for output, leaf in pairs
+            if leaf is not None and leaf.grad is not None and output.requires_grad
+        ]
+        torch.autograd.backward(*zip(*reached, strict=True))
+
+        results = stylized.detach()
+        numbers["output/contrast"] = results.std((2, 3)).mean()
+        if len(results) == 1:  # nothing in the batch to differ from: the one before it
+            before, self.previous_result = self.previous_result, results
+            if before.shape == results.shape:
+                results = torch.cat([before, results])
+        if len(results) > 1:
+            numbers["output/variety"] = results.std(0).mean()
+        return {f"loss/{name}": loss for name, loss in losses.items()} | numbers
+
+    def discriminator_loss(
+        self, batch: dict[str, Tensor], generated: Tensor, pyramids: dict[str, list[Tensor]]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What D minimises, and its accuracy on each kind of image; `pyramids` are what the heads judge."""
+        loss = self.config.adversarial_loss
+        kinds = ["painting", "edge_blurred"] if self.config.edge_blurred else ["painting"]
+        images = [*(batch[kind] for kind in kinds), generated]
+        features = [torch.cat(pair) for pair in zip(*pyramids.values(), strict=True)]
+        with self.accelerator.autocast():
+            pixels, heads = self.prepared_discriminator(torch.cat(images), features)
+        kinds.append("generated")
+        judged = [dict(zip(kinds, pixels.float().chunk(len(kinds)), strict=True))]
+        judged += [dict(zip(pyramids, head.float().chunk(2), strict=True)) for head in heads]
+        each = [
+            objective.discriminator_loss(one["painting"], one.get("edge_blurred"), one["generated"], loss)
+            for one in judged
+        ]
+        accuracies = {}
+        for kind in kinds:
+            right = [objective.accuracy(one[kind].detach(), kind == "painting") for one in judged if kind in one]
+            accuracies[f"discriminator_accuracy/{kind}"] = sum(right) / len(right)
+        return with_heads(each), accuracies
+
+    def generator_inputs(
+        self, batch: dict[str, Tensor], weights: dict[str, float], shifted: slice, rows: int, columns: int
+    ) -> list[Tensor | None]:
+        """What G paints in a step: the photos, then, where their terms are there, one painting and a photo once more.
+
+        `shifted` is that photo; it starts `rows` and `columns` px further. Returns the arguments of `SDPGAN.forward`.
+        """
+        photos = self.over_smaller_paintings(batch) if self.config.brush_size else batch["photo"]
+        whole, boxes = batch.get("photo_whole"), batch.get("photo_box")
+        crops, wholes, places = [photos], [whole], [boxes]
+        starts = torch.randint(NOISE_PERIOD, (len(photos), 2))
+        noise_starts = [starts]
+        if "identity" in weights:
+            crops.append(objective.with_chroma(batch["painting"][:1], self.config.identity_chroma))
+            wholes.append(batch["painting_whole"][:1] if whole is not None else None)
+            places.append(batch["painting_box"][:1] if whole is not None else None)
+            noise_starts.append(torch.randint(NOISE_PERIOD, (1, 2)))
+        if "shift" in weights:
+            crops.append(F.pad(photos[shifted, :, rows:, columns:], (0, columns, 0, rows), mode="reflect"))
+            noise_starts.append(starts[shifted] + torch.tensor([rows, columns]) + torch.randint(-1, 2, (1, 2)))
+            if whole is not None:
+                height, width = photos.shape[-2:]
+                further = boxes.new_tensor([rows / height, columns / width, 0, 0]) * boxes[shifted][:, [2, 3, 2, 3]]
+                wholes.append(whole[shifted])
+                places.append(boxes[shifted] + further)
+        joined = [None if parts[0] is None else torch.cat(parts) for parts in (crops, wholes, places, noise_starts)]
+        joined[0] = joined[0].contiguous(memory_format=self.memory_format)
+        return joined
+
+    @torch.no_grad()
+    def over_smaller_paintings(self, batch: dict[str, Tensor]) -> Tensor:
+        """The photos; those `repainted` as G sees them at the second size of `filters.coarse_to_fine`."""
+        chosen, photos = batch["repainted"], batch["photo"].clone()
+        if not chosen.any():
+            return photos
+        crops, whole, boxes = (batch[key][chosen] for key in ("photo", "photo_whole", "photo_box"))
+        height, width = (4 * round(side / 8) for side in crops.shape[-2:])
+        with self.accelerator.autocast():
+            painting, saliency = self.shipped(resized(crops, height, width), whole, boxes)
+        if saliency is not None:
+            saliency = crop_and_resize(saliency, boxes, *crops.shape[-2:])
+        photos[chosen] = underpainted(painting.float(), crops, saliency)
+        return photos
+
+    def backpropagate(self, terms: dict[str, Tensor], weights: dict[str, float], losses: dict[str, Tensor]) -> None:
+        """The gradients of the weighted terms at the leaves; notes the terms in `losses`."""
+        if terms:
+            self.accelerator.backward(sum(weights[name] * term for name, term in terms.items()))
+            losses |= {name: term.detach() for name, term in terms.items()}
+
+    def saliency_terms(
+        self, batch: dict[str, Tensor], stylized: Tensor, saliency: Tensor | None, weights: dict[str, float]
+    ) -> dict[str, Tensor]:
+        """Eq. 6, for which the parameters of S are constants and the stylised image is not, and Eq. 7."""
+        terms = {}
+        if "con_s" in weights:
+            seen = stylized
+            if "photo_box" in batch:
+                seen = pasted(stylized, batch["photo_whole"], batch["photo_box"])
+            with self.accelerator.autocast():
+                stylized_saliency = call_with_constant_parameters(self.model.saliency_network, seen)[0]
+            terms["con_s"] = objective.saliency_content_loss(saliency, stylized_saliency)
+        if "sali" in weights:
+            terms["sali"] = objective.saliency_loss(saliency, batch["reference"])
+        return terms
+
+
+def with_heads(losses: list[Tensor]) -> Tensor:
+    """The loss on pixels, and the mean of those of the heads times the number of scales."""
+    return losses[0] + discriminators.SCALES * sum(losses[1:]) / max(1, len(losses) - 1)
+
+
+def call_with_constant_parameters(module: nn.Module, *inputs: Tensor):
+    """`module(*inputs)` whose gradient reaches the inputs and not the parameters."""
+    parameters = {name: parameter.detach() for name, parameter in module.named_parameters()}
+    return functional_call(module, parameters, inputs)
+
+
+def pasted(crops: Tensor, whole: Tensor, boxes: Tensor) -> Tensor:
+    """Copies of whole photos, N x 3 x s x s, with what was painted of a crop in its place: what S sees for Eq. 6.
+
+    crops: N x 3 x H x W; boxes: N x 4, top, left, height and width of the crops as shares of the photos'.
+    """
+    results, size = [], whole.shape[-1]
+    for crop, copy_, box in zip(crops, whole, boxes.tolist(), strict=True):
+        top, left = (min(size - 1, round(size * start)) for start in box[:2])
+        height, width = (
+            max(1, min(size - start, round(size * side))) for start, side in zip((top, left), box[2:], strict=True)
+        )
+        inside = torch.zeros_like(copy_[:1])
+        inside[:, top : top + height, left : left + width] = 1
+        margins = (left, size - left - width, top, size - top - height)
+        placed = F.pad(resized(crop[None], height, width)[0], margins)
+        results.append(copy_ * (1 - inside) + placed)
+    return torch.stack(results)

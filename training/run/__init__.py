@@ -1,0 +1,1 @@
+"""One run: settings, command line, schedule, checkpoints, health, samples and provenance."""

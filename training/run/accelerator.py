@@ -1,0 +1,49 @@
+"""Accelerate as a training uses it, and the set-ups that it refuses."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import timedelta
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+from accelerate.utils import DistributedType, is_tensorboard_available
+
+from sdpgan_hub.errors import SDPGANError
+
+from .config import TrainingConfig
+from .logs import JsonLines
+
+
+def build(arguments: argparse.Namespace, config: TrainingConfig) -> Accelerator:
+    """Raises SDPGANError for a precision that the device lacks and for sharding."""
+    try:
+        accelerator = Accelerator(
+            mixed_precision=arguments.mixed_precision,
+            cpu=arguments.cpu,
+            gradient_accumulation_steps=config.gradient_accumulation_steps,
+            log_with="tensorboard" if is_tensorboard_available() else JsonLines(arguments.output / "logs"),
+            project_dir=arguments.output,
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(broadcast_buffers=False),
+                InitProcessGroupKwargs(timeout=timedelta(hours=2)),  # for the others while one prepares the data
+            ],
+        )
+    except ValueError as error:
+        raise SDPGANError(f"Accelerate cannot start: {error}") from error
+    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise SDPGANError("fp16 needs an accelerator, on a CPU Accelerate ignores it; take bf16, or no.")
+    if not is_tensorboard_available() and accelerator.is_main_process:
+        print(f"warning: TensorBoard is not installed; numbers go to {arguments.output / 'logs'}", file=sys.stderr)
+    slow = accelerator.device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
+    if slow and accelerator.mixed_precision == "bf16" and accelerator.is_main_process:
+        text = "warning: this CPU has no bf16 of its own, and a step can take ten times as long; leave bf16 out."
+        print(text, file=sys.stderr)
+    sharding = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
+    if accelerator.distributed_type in sharding:
+        raise SDPGANError(
+            f"{accelerator.distributed_type.value} shards large models; these networks fit on every device, so use "
+            "`accelerate launch --multi_gpu` (training/README.md)."
+        )
+    return accelerator

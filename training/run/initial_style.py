@@ -1,0 +1,42 @@
+"""First weights: those of another style, or D's heads scaled to the images."""
+
+from __future__ import annotations
+
+from safetensors.torch import load_file
+
+from sdpgan_hub import SDPGAN, styles
+from sdpgan_hub.errors import SDPGANError
+
+from ..losses.discriminators import PatchDiscriminator, ProjectedDiscriminator
+from .provenance import DISCRIMINATOR_FILE
+
+
+def load(name: str, model: SDPGAN, discriminator: PatchDiscriminator | ProjectedDiscriminator) -> str | None:
+    """G and S of the style `name` and, where it was kept and fits, its D. Adam and the schedule start anew.
+
+    Returns None where D was loaded, else why not: "" where the style has none, or a warning.
+
+    Raises:
+        SDPGANError: the style cannot be had, or its networks are others.
+    """
+    style = SDPGAN.from_pretrained(name)
+    try:
+        model.load_state_dict(style.state_dict())
+    except RuntimeError as error:
+        here, there = model.config, style.config
+        differs = next((key for key in here if here[key] != there[key]), "a layer")
+        raise SDPGANError(
+            f"--initial_style {name} has {differs} {there.get(differs)}, the config {here.get(differs)}; "
+            "train with the style's setting, or start without it."
+        ) from error
+    try:
+        path = styles.fetch(name).beside(DISCRIMINATOR_FILE)
+    except SDPGANError as error:
+        return f"warning: the D of {name} cannot be had and starts anew: {error}"
+    if path is None:
+        return ""
+    kept, expected = load_file(path), discriminator.state_dict()
+    if {key: value.shape for key, value in kept.items()} != {key: value.shape for key, value in expected.items()}:
+        return f"warning: the D of {name} has other layers; D starts anew"
+    discriminator.load_state_dict({key: value.float() for key, value in kept.items()})
+    return None

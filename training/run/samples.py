@@ -1,0 +1,28 @@
+"""Sheets of samples: photos, what becomes of them, and saliency maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sdpgan_hub import SDPGAN
+
+from ..data import pictures
+
+
+@torch.no_grad()
+def sheet(model: SDPGAN, photos: Sequence[Path], size: int, columns: int = 8) -> np.ndarray:
+    """uint8 H x W x 3: columns are photos; rows the photo, the result and the saliency map where there is one."""
+    paths = photos[:: max(1, len(photos) // columns)][:columns]
+    squares = [pictures.centre_square(pictures.read_scaled(path, size)) for path in paths]
+    training = model.training
+    model.eval()
+    cells = squares + [model.stylize(photo) for photo in squares]
+    if model.saliency_network is not None:
+        maps = (np.round(model.saliency_map(photo) * 255).astype(np.uint8) for photo in squares)
+        cells += [np.repeat(grey[..., None], 3, axis=2) for grey in maps]
+    model.train(training)
+    return pictures.contact_sheet(cells, len(squares))
