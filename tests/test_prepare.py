@@ -73,6 +73,27 @@ def test_read_rgb_scales_16_bit_grey_to_8_bits(tmp_path: Path):
     assert read_rgb(tmp_path / "deep.png").tolist() == [[[0] * 3, [1] * 3, [255] * 3]]
 
 
+def test_read_rgb_lays_what_is_transparent_on_white_whatever_hides_there(tmp_path: Path):
+    """In RGBA and in a palette, whose hidden colours were once learnt."""
+    image = np.dstack([picture(4, 6), np.full((4, 6), 255, np.uint8)])
+    image[:, :2, :3], image[:, :2, 3], image[:, 2, 3] = (250, 0, 250), 0, 51
+    Image.fromarray(image).save(tmp_path / "cut.png")
+    palette = Image.fromarray(np.tile(np.array([0, 1, 1, 0], np.uint8), (4, 1)))
+    palette.putpalette([250, 0, 250, 10, 20, 30])
+    palette.save(tmp_path / "palette.png", transparency=b"\x00\xff")
+    read = read_rgb(tmp_path / "cut.png")
+    assert (read[:, :2] == 255).all() and np.array_equal(read[:, 3:], image[:, 3:, :3])
+    assert np.abs(read[:, 2] - (204 + image[:, 2, :3] / 5)).max() <= 0.5
+    assert read_rgb(tmp_path / "palette.png")[0].tolist() == [[255] * 3, [10, 20, 30], [10, 20, 30], [255] * 3]
+
+
+def test_read_rgb_gives_srgb(tmp_path: Path):
+    """Half of the light is 128 in the linear profile and 188 in sRGB."""
+    profile = (Path(__file__).parent / "profiles" / "linear_grey.icc").read_bytes()
+    Image.fromarray(np.full((3, 4), 128, np.uint8)).save(tmp_path / "linear.png", icc_profile=profile)
+    assert np.unique(read_rgb(tmp_path / "linear.png")).tolist() == [188]
+
+
 def test_image_files_finds_nested_and_upper_case_names_and_no_hidden_ones(paintings: Path):
     (paintings / ".hidden.png").write_bytes((paintings / "a.png").read_bytes())
     (paintings / "notes.txt").write_text("not an image")

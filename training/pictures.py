@@ -8,20 +8,16 @@ import cv2
 import numpy as np
 import PIL.Image
 
+from sdpgan_hub import files
 from sdpgan_hub.errors import SDPGANError
+from sdpgan_hub.files import read_rgb
 
 from .prepare import read_mask
-from .sources import read_rgb
 
 
 def read(path: Path) -> np.ndarray:
     """The file as uint8 H x W x 3, RGB; SDPGANError naming it where it cannot be decoded."""
-    try:
-        return read_rgb(path)
-    except SDPGANError as error:
-        raise SDPGANError(f"{path}: {error}") from error
-    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-        raise SDPGANError(f"{path} cannot be read as an image ({error}); repair or remove it.") from error
+    return read_rgb(path)
 
 
 def read_region(mask: Path, shape: tuple[int, ...]) -> np.ndarray:
@@ -59,9 +55,8 @@ def centre_square(image: np.ndarray) -> np.ndarray:
 
 
 def write(path: Path, image: np.ndarray) -> None:
-    """uint8 H x W x 3, RGB, as a PNG (or what the suffix says), its folder made if need be."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        PIL.Image.fromarray(image).save(path)
-    except (OSError, ValueError) as error:
-        raise SDPGANError(f"{path} cannot be written ({error}).") from error
+    """uint8 H x W x 3, RGB, in the format that the suffix says, its folder made if need be."""
+    format = files.OUTPUT_FORMATS.get(path.suffix.lower())
+    if format is None:
+        raise SDPGANError(f"{path} has no suffix that names a format ({', '.join(files.OUTPUT_FORMATS)}).")
+    files.replace_file(path, files.encode([PIL.Image.fromarray(image)], format))

@@ -41,7 +41,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
@@ -49,7 +49,8 @@ if not __package__:  # run as a file: the repository's root is not on the path
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sdpgan_hub.errors import SDPGANError
-from training.sources import Folder, Source, Streamed, fetch, image_files, open_source, read_rgb, replace_file
+from sdpgan_hub.files import open_image, read_rgb
+from training.sources import Folder, Source, Streamed, fetch, image_files, open_source, replace_file
 
 REFERENCE_RECIPE = {"method": "saliency reference", "version": 1}
 """The version goes up when what sdpgan_hub.saliency gives for a photo changes."""
@@ -65,9 +66,8 @@ def read_mask(path: str | Path, height: int, width: int) -> np.ndarray:
 
     A mask of another size is scaled when its proportions are those of height x width, else SDPGANError.
     """
-    with Image.open(path) as image:
-        upright = ImageOps.exif_transpose(image)
-        grey = np.asarray(upright if upright.mode.startswith(("I", "F")) else upright.convert("L"))
+    image = open_image(path)
+    grey = np.asarray(image if image.mode.startswith(("I", "F")) else image.convert("L"))
     mask = np.where(grey > grey.max() / 2, 255, 0).astype(np.uint8)
     if abs(mask.shape[0] * width - mask.shape[1] * height) > max(height, width, *mask.shape):
         raise SDPGANError(f"its mask {path} is {mask.shape[1]}x{mask.shape[0]}, the photo {width}x{height}.")
@@ -240,7 +240,8 @@ def _run(jobs: list[Job], results: Path, description: str, workers: int, progres
                 else:
                     summary.failed[str(job.source)] = failure
                     with tqdm.external_write_mode(file=sys.stderr):
-                        print(f"warning: skipped {job.source}: {failure}", file=sys.stderr)
+                        named = failure if str(job.source) in failure else f"{job.source}: {failure}"
+                        print(f"warning: skipped {named}", file=sys.stderr)
     finally:
         done = [job for job in jobs if job.is_done()]
         _write_manifest(done, results)

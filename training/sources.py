@@ -28,15 +28,15 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm import tqdm
 
 from sdpgan_hub.errors import SDPGANError
+from sdpgan_hub.files import HEIF_SUFFIXES, INPUT_SUFFIXES, files_below, is_image_name, opened, read_rgb
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(INPUT_SUFFIXES + HEIF_SUFFIXES)
 SUFFIX_OF_FORMAT = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif"}
 SHARD_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 LIST_SUFFIXES = (".txt", ".lst")
@@ -47,28 +47,12 @@ ROWS_BETWEEN_STATES = 100
 IMAGES_IN_A_FOLDER = 1000
 
 
-def read_rgb(path: str | Path | BinaryIO) -> np.ndarray:
-    """The image file as uint8 H x W x 3, RGB, turned as its EXIF orientation says; 16-bit grey is scaled to 8."""
-    with Image.open(path) as image:
-        upright = ImageOps.exif_transpose(image)
-    if upright.mode == "F":
-        raise SDPGANError("it holds floats, whose white is unknown; store it with 8 or 16 bits.")
-    if upright.mode.startswith("I"):
-        grey = np.clip(np.rint(np.asarray(upright).astype(np.float32) * (255 / 65535)), 0, 255).astype(np.uint8)
-        return grey[..., None].repeat(3, axis=2)
-    return np.array(upright.convert("RGB"))
-
-
 def image_files(folder: str | Path) -> list[Path]:
     """Every image file below `folder`, hidden ones left out, sorted; SDPGANError where there is none."""
     folder = Path(folder)
     if not folder.is_dir():
         raise SDPGANError(f"{folder} is not a folder.")
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+    found = [path for path in files_below(folder) if is_image_name(path)]
     if not found:
         raise SDPGANError(f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}).")
     return found
@@ -381,9 +365,11 @@ def _store(row: Row, stem: Path) -> str | None:
     if row.content is None:
         return row.problem
     try:
-        with Image.open(io.BytesIO(row.content)) as image:
+        with opened(io.BytesIO(row.content)) as image:
             suffix = SUFFIX_OF_FORMAT.get(image.format or "")
         pixels = read_rgb(io.BytesIO(row.content))
+    except SDPGANError as error:
+        return str(error)
     except Exception as error:  # whatever a broken file makes a decoder do
         return _one_line(error)
     if suffix is not None:
