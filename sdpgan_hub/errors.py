@@ -1,4 +1,8 @@
-"""The one exception that this package raises for what a user can put right."""
+"""The one exception that this package raises for what a user can put right, and the one warning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
 
 
 class SDPGANError(ValueError):
@@ -7,3 +11,11 @@ class SDPGANError(ValueError):
 
 class SDPGANWarning(UserWarning):
     """What was done with an input that is not wholly in order; the message names it, in one sentence."""
+
+
+def reworded(error: Exception, words: Mapping[str, str]) -> str:
+    """The message of `error` in the words of the place where it appears; words: Python's name -> its name there."""
+    message = str(error)
+    for python, there in words.items():
+        message = message.replace(python, there)
+    return message

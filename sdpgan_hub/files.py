@@ -73,14 +73,16 @@ class Belongings:
         exif: all that its camera wrote.
         plays: how often an animation runs, 0 for ever.
         durations: of each frame, in milliseconds.
-        disposals: of each frame, as GIF counts: 0 or 1 it stays, 2 the background follows, 3 what was there before.
+        disposals: of each frame, in the numbers of `format`: whether it stays under the next one.
+        format: of the file, as Pillow calls it.
     """
 
+    format: str | None = None
     profile: bytes | None = None
     dpi: tuple[float, float] | None = None
     exif: PIL.Image.Exif = field(default_factory=PIL.Image.Exif)
     plays: int = 0
-    durations: list[float] = field(default_factory=list)
+    durations: list[int] = field(default_factory=list)
     disposals: list[int] = field(default_factory=list)
 
 
@@ -153,9 +155,10 @@ def open_image(source: Source, name: str | None = None) -> PIL.Image.Image:
 def frame_count(image: PIL.Image.Image) -> int:
     """How many frames an opened animation has, or pages a TIFF; 1 for a still.
 
-    The small copies and masks that cameras and editors put into a TIFF or beside a JPEG (MPO) are not counted.
+    The small copies and masks that cameras and editors put into a TIFF or beside a JPEG (MPO), and the still of a PNG
+    for viewers that know no animations, are not counted.
     """
-    return len(_pages(image)) if image.format == "TIFF" else _all_frames(image)
+    return len(_numbers(image))
 
 
 def frames(image: PIL.Image.Image, name: str, count: int, belongings: Belongings) -> Iterator[PIL.Image.Image]:
@@ -166,20 +169,20 @@ def frames(image: PIL.Image.Image, name: str, count: int, belongings: Belongings
     Raises:
         SDPGANError: naming the file where a frame cannot be decoded.
     """
-    numbers = _pages(image) if image.format == "TIFF" else range(count)
-    for index, number in enumerate(numbers[:count]):
+    for index, number in enumerate(_numbers(image)[:count]):
         if count > 1:
             with image_errors(name):
                 image.seek(number)
         frame = upright(image, name)
         if index == 0:
+            belongings.format = image.format
             belongings.profile = image.info.get("icc_profile")
             belongings.dpi = image.info.get("dpi")
             belongings.exif = _exif(frame)
             belongings.plays = _plays(image)
         if count > 1 and image.format in ANIMATED:
-            belongings.durations.append(image.info.get("duration", 0))
-            belongings.disposals.append(_disposal(image))
+            belongings.durations.append(round(image.info.get("duration", 0)))
+            belongings.disposals.append(getattr(image, "disposal_method", image.info.get("disposal", 0)))
         yield frame
 
 
@@ -275,10 +278,11 @@ def encode(
     kept = belongings or Belongings()
     profile = None
     stored = []
+    transparent = any("A" in image.getbands() for image in images)
     for image in images:
-        if format in WITHOUT_ALPHA and "A" in image.getbands():
-            ground = PIL.Image.new("RGBA", image.size, "white")
-            image = PIL.Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+        image = image.convert("RGBA") if transparent else image
+        if transparent and format in WITHOUT_ALPHA:
+            image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image).convert("RGB")
         if format not in WITHOUT_PROFILE:
             image, profile = color.from_srgb(image, kept.profile)
         stored.append(_paletted(image) if format == "GIF" and image.mode != "L" else image)
@@ -292,7 +296,7 @@ def encode(
     if kept.dpi and min(kept.dpi) > 1:
         settings["dpi"] = tuple(map(float, kept.dpi))
     if keep_metadata and format not in WITHOUT_METADATA and (exif := kept_exif(kept.exif)):
-        settings["exif"] = exif
+        settings["exif"] = exif.tobytes()
     if len(stored) > 1:
         settings |= {"save_all": True, "append_images": stored[1:], **_timing(kept, format)}
     buffer = BytesIO()
@@ -306,7 +310,7 @@ def kept_exif(exif: PIL.Image.Exif) -> PIL.Image.Exif:
     kept.update({tag: exif[tag] for tag in KEPT_EXIF if tag in exif})
     camera = exif.get_ifd(EXIF_IFD)
     if times := {tag: camera[tag] for tag in KEPT_EXIF_OF_THE_CAMERA if tag in camera}:
-        kept.get_ifd(EXIF_IFD).update(times)
+        kept[EXIF_IFD] = times
     return kept
 
 
@@ -392,23 +396,26 @@ def _explained(error: PIL.UnidentifiedImageError, source: Source, name: str) -> 
     return SDPGANError(f"{name} is not an image of a known format.")
 
 
-def _pages(image: PIL.Image.Image) -> list[int]:
-    """The numbers of a TIFF's pages that are neither a small copy of another nor a mask."""
-    numbers = []
-    for number in range(_all_frames(image, ("TIFF",))):
-        image.seek(number)
-        if not image.tag_v2.get(SUBFILE_TYPE, 0) & THUMBNAIL_OR_MASK:  # type: ignore[attr-defined]
-            numbers.append(number)
-    numbers = numbers or [0]
-    image.seek(numbers[0])
-    return numbers
-
-
-def _all_frames(image: PIL.Image.Image, formats: Sequence[str] = ANIMATED) -> int:
+def _numbers(image: PIL.Image.Image) -> list[int]:
+    """The numbers of the frames or pages that count; the first of them is what the image is at then."""
     try:
-        return getattr(image, "n_frames", 1) if image.format in formats else 1
-    except Exception:  # Pillow seeks through a broken file; what it finds to be wrong it says when it decodes
-        return 1
+        every = range(getattr(image, "n_frames", 1) if image.format in (*ANIMATED, "TIFF") else 1)
+        numbers = [number for number in every if not _is_beside(image, number)] if len(every) > 1 else []
+        if numbers:
+            image.seek(numbers[0])
+    except Exception:  # what is wrong with a broken file Pillow says when it decodes
+        numbers = []
+    return numbers or [0]
+
+
+def _is_beside(image: PIL.Image.Image, number: int) -> bool:
+    """Whether this frame is the still of a PNG's animation, or this page a small copy of another or a mask."""
+    if image.format == "PNG":
+        return number == 0 and image.info.get("default_image", False)
+    if image.format != "TIFF":
+        return False
+    image.seek(number)
+    return bool(image.tag_v2.get(SUBFILE_TYPE, 0) & THUMBNAIL_OR_MASK)  # type: ignore[attr-defined]
 
 
 def _exif(image: PIL.Image.Image) -> PIL.Image.Exif:
@@ -425,24 +432,16 @@ def _plays(image: PIL.Image.Image) -> int:
     return loop or 0
 
 
-def _disposal(image: PIL.Image.Image) -> int:
-    if image.format == "GIF":
-        return getattr(image, "disposal_method", 0)
-    if image.format == "PNG":
-        return int(image.info.get("disposal", 0)) + 1
-    return 2  # WebP and AVIF give whole frames
-
-
 def _timing(kept: Belongings, format: str) -> dict[str, Any]:
     if format not in ANIMATED:
         return {}
-    timing: dict[str, Any] = {"duration": list(kept.durations)}
+    timing: dict[str, Any] = {"duration": kept.durations}
     if format == "GIF":
-        timing["disposal"] = list(kept.disposals)
+        timing["disposal"] = kept.disposals if kept.format == "GIF" else 2  # each frame is whole, and so the next
         if kept.plays != 1:
             timing["loop"] = max(0, kept.plays - 1)
     elif format == "PNG":
-        timing |= {"disposal": [max(0, disposal - 1) for disposal in kept.disposals], "blend": 0, "loop": kept.plays}
+        timing |= {"loop": kept.plays, "disposal": kept.disposals if kept.format == "PNG" else 0}
     elif format == "WEBP":
         timing["loop"] = kept.plays
     return timing
