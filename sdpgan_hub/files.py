@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from io import BytesIO
@@ -70,7 +70,7 @@ class Belongings:
     Attributes:
         profile: its ICC profile.
         dpi: pixels an inch, horizontally and vertically.
-        exif: all that its camera wrote.
+        metadata: of the EXIF data when the photo was taken, by whom and whose it is; never where.
         plays: how often an animation runs, 0 for ever.
         durations: of each frame, in milliseconds.
         disposals: of each frame, in the numbers of `format`: whether it stays under the next one.
@@ -80,7 +80,7 @@ class Belongings:
     format: str | None = None
     profile: bytes | None = None
     dpi: tuple[float, float] | None = None
-    exif: PIL.Image.Exif = field(default_factory=PIL.Image.Exif)
+    metadata: PIL.Image.Exif = field(default_factory=PIL.Image.Exif)
     plays: int = 0
     durations: list[int] = field(default_factory=list)
     disposals: list[int] = field(default_factory=list)
@@ -178,7 +178,7 @@ def frames(image: PIL.Image.Image, name: str, count: int, belongings: Belongings
             belongings.format = image.format
             belongings.profile = image.info.get("icc_profile")
             belongings.dpi = image.info.get("dpi")
-            belongings.exif = _exif(frame)
+            belongings.metadata = _metadata(frame)
             belongings.plays = _plays(image)
         if count > 1 and image.format in ANIMATED:
             belongings.durations.append(round(image.info.get("duration", 0)))
@@ -295,23 +295,13 @@ def encode(
         settings["icc_profile"] = profile
     if kept.dpi and min(kept.dpi) > 1:
         settings["dpi"] = tuple(map(float, kept.dpi))
-    if keep_metadata and format not in WITHOUT_METADATA and (exif := kept_exif(kept.exif)):
-        settings["exif"] = exif.tobytes()
+    if keep_metadata and format not in WITHOUT_METADATA and len(kept.metadata):
+        settings["exif"] = kept.metadata.tobytes()
     if len(stored) > 1:
-        settings |= {"save_all": True, "append_images": stored[1:], **_timing(kept, format)}
+        settings |= {"save_all": True, "append_images": stored[1:], **_timing(kept, format, transparent)}
     buffer = BytesIO()
     stored[0].save(buffer, format, **settings)
     return buffer.getvalue()
-
-
-def kept_exif(exif: PIL.Image.Exif) -> PIL.Image.Exif:
-    """Of a camera's data when the photo was taken, by whom and whose it is; never where."""
-    kept = PIL.Image.Exif()
-    kept.update({tag: exif[tag] for tag in KEPT_EXIF if tag in exif})
-    camera = exif.get_ifd(EXIF_IFD)
-    if times := {tag: camera[tag] for tag in KEPT_EXIF_OF_THE_CAMERA if tag in camera}:
-        kept[EXIF_IFD] = times
-    return kept
 
 
 def replace_file(path: str | os.PathLike, data: bytes) -> None:
@@ -329,10 +319,8 @@ def replace_file(path: str | os.PathLike, data: bytes) -> None:
     except OSError as error:
         raise SDPGANError(f"{path} cannot be written: {error.strerror or error}.") from error
     finally:
-        try:
+        with suppress(OSError):
             partial.unlink(missing_ok=True)
-        except OSError:
-            pass
 
 
 def files_below(folder: str | os.PathLike) -> list[Path]:
@@ -418,11 +406,15 @@ def _is_beside(image: PIL.Image.Image, number: int) -> bool:
     return bool(image.tag_v2.get(SUBFILE_TYPE, 0) & THUMBNAIL_OR_MASK)  # type: ignore[attr-defined]
 
 
-def _exif(image: PIL.Image.Image) -> PIL.Image.Exif:
-    try:
-        return image.getexif()
-    except Exception:  # as in `upright`
-        return PIL.Image.Exif()
+def _metadata(image: PIL.Image.Image) -> PIL.Image.Exif:
+    kept = PIL.Image.Exif()
+    with suppress(Exception):  # as in `upright`
+        exif = image.getexif()
+        kept.update({tag: exif[tag] for tag in KEPT_EXIF if tag in exif})
+        camera = exif.get_ifd(EXIF_IFD)
+        if times := {tag: camera[tag] for tag in KEPT_EXIF_OF_THE_CAMERA if tag in camera}:
+            kept[EXIF_IFD] = times
+    return kept
 
 
 def _plays(image: PIL.Image.Image) -> int:
@@ -432,12 +424,14 @@ def _plays(image: PIL.Image.Image) -> int:
     return loop or 0
 
 
-def _timing(kept: Belongings, format: str) -> dict[str, Any]:
+def _timing(kept: Belongings, format: str, transparent: bool) -> dict[str, Any]:
     if format not in ANIMATED:
         return {}
     timing: dict[str, Any] = {"duration": kept.durations}
     if format == "GIF":
-        timing["disposal"] = kept.disposals if kept.format == "GIF" else 2  # each frame is whole, and so the next
+        # Pillow writes only what differs from the frame before, which several ways in one file would show wrongly
+        several = transparent and len(set(kept.disposals)) > 1
+        timing["disposal"] = kept.disposals if kept.format == "GIF" and not several else 2
         if kept.plays != 1:
             timing["loop"] = max(0, kept.plays - 1)
     elif format == "PNG":
