@@ -288,6 +288,7 @@ def encode(
         stored.append(_paletted(image) if format == "GIF" and image.mode != "L" else image)
     settings: dict[str, Any] = {
         "JPEG": {"quality": quality, "subsampling": "4:4:4"},
+        "PNG": {"compress_level": 3},
         "WEBP": {"quality": quality},
         "AVIF": {"quality": quality, "subsampling": "4:4:4"},
     }.get(format, {})

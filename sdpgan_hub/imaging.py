@@ -81,6 +81,8 @@ def from_signed(signed: Tensor, dtype: torch.dtype = torch.uint8) -> Tensor:
 def read(image: ImageLike) -> Picture:
     """Any image of the table above to a `Picture`.
 
+    Warns (SDPGANWarning) of a file of several pictures, a JPEG short of its last bytes and a broken colour profile.
+
     Raises:
         SDPGANError: for what is not such an image, with the shape, dtype, value or file that is wrong.
     """

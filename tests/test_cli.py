@@ -182,6 +182,13 @@ def test_keep_metadata_keeps_date_author_and_copyright_and_never_the_place(here,
             assert not kept.get_ifd(0x8825) and 0x8825 not in kept and 0x010F not in kept
 
 
+def test_help_says_what_goes_and_what_stays(capsys):
+    with pytest.raises(SystemExit):
+        main(["stylize", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "left out: place, device" in said and "without --keep-metadata" in said and "--first-frame" in said
+
+
 def test_an_animation_is_painted_frame_by_frame_in_its_timing(here, tiny, model):
     still = [Image.fromarray(picture(seed=seed)) for seed in range(3)]
     still[0].save("in.webp", save_all=True, append_images=still[1:], duration=[50, 120, 70], loop=2, lossless=True)

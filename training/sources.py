@@ -1,6 +1,6 @@
 """Where photos and paintings come from: a folder, a list of paths, a data set of the Hub or WebDataset shards.
 
-    photos/                                  every image below a folder
+    photos/                                  every image below a folder; hidden ones passed over, links followed once
     photos.txt                               a path a line, relative to the file; lines that begin with # are comments
     org/name, org/name:split/column          a data set of the Hub (`pip install datasets`); FOLDER:split/column reads
                                              a copy on disk. The split may be left out where there is one, or one
@@ -48,7 +48,7 @@ IMAGES_IN_A_FOLDER = 1000
 
 
 def image_files(folder: str | Path) -> list[Path]:
-    """Every image file below `folder`, hidden ones left out, sorted; SDPGANError where there is none."""
+    """Every image file below `folder`, as `files_below` finds it; SDPGANError where there is none."""
     folder = Path(folder)
     if not folder.is_dir():
         raise SDPGANError(f"{folder} is not a folder.")
