@@ -19,6 +19,18 @@ LINEAR_GREY = (PROFILES / "linear_grey.icc").read_bytes()
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
+def narrower(share: float) -> bytes:
+    """Display P3 with its three colours moved towards grey, by `share` of the way."""
+    profile = bytearray(P3)
+    tags = {bytes(profile[at : at + 4]): int.from_bytes(profile[at + 4 : at + 8], "big") for at in range(132, 300, 12)}
+    places = [slice(tags[name] + 8, tags[name] + 20) for name in (b"rXYZ", b"gXYZ", b"bXYZ")]
+    colours = np.array([np.frombuffer(bytes(profile[place]), ">i4") for place in places])
+    moved = colours + share * (colours.mean(axis=0) - colours)
+    for place, colour in zip(places, moved, strict=True):
+        profile[place] = np.rint(colour).astype(">i4").tobytes()
+    return bytes(profile)
+
+
 def cube() -> np.ndarray:
     """Colours over all of RGB, uint8 12 x 18 x 3."""
     steps = np.linspace(0, 255, 6).astype(np.uint8)
@@ -87,7 +99,8 @@ def test_srgb_is_known_by_what_it_does_and_nothing_is_changed_for_it():
     image = image_of(cube(), SRGB)
     assert color.to_srgb(image, "a") is image
     assert color.from_srgb(image, SRGB) == (image, SRGB)
-    assert color.is_srgb(SRGB) and not color.is_srgb(P3) and not color.is_srgb(LINEAR_GREY)
+    assert color.is_srgb(SRGB) and not color.is_srgb(LINEAR_GREY)
+    assert not any(map(color.is_srgb, (P3, narrower(0.1), narrower(0.2), narrower(0.4))))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +130,7 @@ def test_a_result_goes_back_to_a_wider_profile_which_is_embedded(mode):
     assert distance(color.to_srgb(result, "a"), known.convert("RGB")).mean() < 0.5
 
 
-@pytest.mark.parametrize("profile", [None, b"", LINEAR_GREY, b"no profile", bytes(200)])
+@pytest.mark.parametrize("profile", [None, b"", LINEAR_GREY, b"no profile", bytes(200), narrower(0.4)])
 def test_a_result_stays_in_srgb_without_a_wider_profile(profile):
     known = Image.fromarray(cube())
     assert color.from_srgb(known, profile) == (known, None)

@@ -90,8 +90,9 @@ def test_read_rgb_lays_what_is_transparent_on_white_whatever_hides_there(tmp_pat
 def test_read_rgb_gives_srgb(tmp_path: Path):
     """Half of the light is 128 in the linear profile and 188 in sRGB."""
     profile = (Path(__file__).parent / "profiles" / "linear_grey.icc").read_bytes()
-    Image.fromarray(np.full((3, 4), 128, np.uint8)).save(tmp_path / "linear.png", icc_profile=profile)
-    assert np.unique(read_rgb(tmp_path / "linear.png")).tolist() == [188]
+    for values in (np.full((3, 4), 128, np.uint8), np.full((3, 4), 128 * 257, np.uint16)):
+        Image.fromarray(values).save(tmp_path / "linear.png", icc_profile=profile)
+        assert np.unique(read_rgb(tmp_path / "linear.png")).tolist() == [188]
 
 
 def test_image_files_finds_nested_and_upper_case_names_and_no_hidden_ones(paintings: Path):
