@@ -23,8 +23,9 @@ from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import __version__
-from .errors import SDPGANError
+from . import __version__, files
+from .errors import SDPGANError, SDPGANWarning, reworded
+from .files import OUTPUT_FORMATS
 from .memory import keep_freed_memory
 from .styles import DEFAULT
 
@@ -34,21 +35,23 @@ if TYPE_CHECKING:
 
     from .model import SDPGAN
 
-INPUT_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-OUTPUT_FORMATS = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".png": "PNG",
-    ".webp": "WEBP",
-    ".bmp": "BMP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-}
-WITHOUT_ALPHA = ("JPEG", "BMP")
 METHODS = ("network", "reference", "rbd", "mbd")
 VIEWS = ("map", "heat", "overlay", "contour")
 STANDARD = "-"
 MIN_SIZE = 16
+WORDS = {
+    "max_size=": "--max-size",
+    "keep_detail": "--keep-detail",
+    "token=, ": "",
+    ", or raise PIL.Image.MAX_IMAGE_PIXELS": "",
+}
+"""What messages call a setting of the Python interface -> what it is called here."""
+KEPT = (
+    "A result has its photo's size, upright, with its transparency, resolution (dpi), and timing where it is an "
+    "animation. Its colours are those of the photo's profile where that is wider than sRGB, else sRGB. All else that "
+    "the camera wrote is left out: place, device, captions, thumbnails; so are date, author and copyright without "
+    "--keep-metadata."
+)
 
 
 class UsageError(SDPGANError):
@@ -111,7 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
     stylize = commands.add_parser(
         "stylize",
         help="paint photos",
-        description="Paint photos in a style. A result has its photo's size, transparency and colour profile.",
+        description=f"Paint photos in a style, animations and TIFFs of several pages frame by frame. {KEPT}",
     )
     _add_files(stylize, "photo.jpg becomes photo.STYLE.jpg beside it, a folder FOLDER.STYLE")
     _add_style(stylize)
@@ -126,7 +129,7 @@ def build_parser() -> argparse.ArgumentParser:
     saliency = commands.add_parser(
         "saliency",
         help="show what a photo is about",
-        description="Write saliency maps: white is what people look at.",
+        description="Write saliency maps: white is what people look at. A map has its photo's size and resolution.",
     )
     _add_files(saliency, "photo.jpg becomes photo.saliency.png beside it, a folder FOLDER.saliency")
     saliency.add_argument(
@@ -148,7 +151,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_files(parser: argparse.ArgumentParser, default_output: str) -> None:
     parser.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help='image files, folders (searched recursively), or "-"'
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help='image files, folders (all images below, hidden ones passed over, links followed), or "-"',
     )
     parser.add_argument(
         "-o",
@@ -162,7 +168,13 @@ def _add_files(parser: argparse.ArgumentParser, default_output: str) -> None:
         help="the format of results whose path you do not give (default: the photo's; png for maps and stdout)",
     )
     parser.add_argument(
-        "--quality", type=_quality, default=92, metavar="1..100", help="of JPEG and WebP files (default: 92)"
+        "--quality", type=_quality, default=92, metavar="1..100", help="of JPEG, WebP and AVIF files (default: 92)"
+    )
+    parser.add_argument("--first-frame", action="store_true", help="of an animation or a TIFF, the first picture alone")
+    parser.add_argument(
+        "--keep-metadata",
+        action="store_true",
+        help="keep the date, author and copyright of the photo's EXIF data; never the place (not in GIF and BMP)",
     )
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace results that exist; never an input")
@@ -232,7 +244,7 @@ def run_stylize(options: argparse.Namespace) -> int:
     tag = Path(options.style).resolve().name or "style"
     jobs = plan(options, tag, lambda suffix: suffix if suffix in OUTPUT_FORMATS else ".png")
     if not jobs:
-        return _report(options, [], [])
+        return _report(options, jobs, [])
     model = _load(options)
 
     def paint(image: Image.Image) -> Image.Image:
@@ -246,7 +258,7 @@ def run_saliency(options: argparse.Namespace) -> int:
     view = options.view
     jobs = plan(options, "saliency", lambda _: ".png")
     if not jobs:
-        return _report(options, [], [])
+        return _report(options, jobs, [])
     if options.method == "network":
         model = _load(options)
         return run(
@@ -270,7 +282,7 @@ def _load(options: argparse.Namespace) -> SDPGAN:
                 map_location=options.device or _best_device(),
             )
         except SDPGANError as error:
-            raise UsageError(str(error)) from error
+            raise UsageError(reworded(error, WORDS)) from error
         except Exception as error:
             raise UsageError(f"The style {options.style} cannot be loaded: {_reason(error)}") from error
 
@@ -320,7 +332,13 @@ def _rgb(image: Image.Image) -> np.ndarray:
     return imaging.from_signed(imaging.read(image).signed)[0].permute(1, 2, 0).numpy()
 
 
-def plan(options: argparse.Namespace, tag: str, default_suffix: Callable[[str], str]) -> list[Job]:
+class Jobs(list[Job]):
+    """What is to be done, and of the folders among the inputs what is not, by suffix."""
+
+    passed_over: Counter[str]
+
+
+def plan(options: argparse.Namespace, tag: str, default_suffix: Callable[[str], str]) -> Jobs:
     """What is to be done, or UsageError: every input found, every output possible, none an input or there already."""
     output = options.output
     roots = [_checked_input(name) for name in dict.fromkeys(options.inputs)]
@@ -333,7 +351,8 @@ def plan(options: argparse.Namespace, tag: str, default_suffix: Callable[[str], 
         _check_folder(output)
     suffix_of = (lambda _: f".{options.format}") if options.format else default_suffix
 
-    jobs = []
+    jobs = Jobs()
+    jobs.passed_over = Counter()
     for root in roots:
         if root == STANDARD:
             jobs.append(Job(STANDARD, _single_output(output or STANDARD, f"stdin{suffix_of('')}", into_folder)))
@@ -341,12 +360,14 @@ def plan(options: argparse.Namespace, tag: str, default_suffix: Callable[[str], 
             target = Path(output) if output else _beside(Path(root), tag)
             if output == STANDARD:
                 raise UsageError(f"stdout takes one image, and {root} is a folder.")
-            jobs += _folder_jobs(Path(root), target, suffix_of)
+            jobs += _folder_jobs(Path(root), target, suffix_of, jobs.passed_over)
         else:
             path = Path(root)
             name = path.stem + suffix_of(path.suffix.lower())
             default = path.with_name(f"{path.stem}.{tag}{suffix_of(path.suffix.lower())}")
             jobs.append(Job(root, _single_output(output or str(default), name, into_folder)))
+    if into_folder:
+        _keep_apart(jobs, Path(output))
     _check_outputs(jobs)
     if jobs[0].output == STANDARD and options.json:
         raise UsageError("the image and --json both want stdout; give -o a path.")
@@ -387,19 +408,15 @@ def _single_output(output: str, name: str, into_folder: bool) -> str:
     return output
 
 
-def _folder_jobs(folder: Path, target: Path, suffix_of: Callable[[str], str]) -> list[Job]:
+def _folder_jobs(folder: Path, target: Path, suffix_of: Callable[[str], str], passed_over: Counter[str]) -> list[Job]:
     """A job for each image below `folder`, in the same structure below `target`; what lies in `target` is no input."""
     inside = target.resolve() if target.resolve() != folder.resolve() else None
-    sources = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in INPUT_SUFFIXES
-        and not path.name.startswith(".")
-        and path.is_file()
-        and not (inside and path.resolve().is_relative_to(inside))
-    )
+    found = [path for path in files.files_below(folder) if not (inside and path.resolve().is_relative_to(inside))]
+    sources = [path for path in found if files.is_image_name(path)]
+    passed_over.update(path.suffix.lower() for path in found if not files.is_image_name(path))
     if not sources:
-        raise UsageError(f"{folder} holds no image ({', '.join(INPUT_SUFFIXES)}).")
+        others = f"; it holds {_counted(passed_over)}" if passed_over else ""
+        raise UsageError(f"{folder} holds no image ({', '.join(files.INPUT_SUFFIXES)}){others}.")
     names = [path.relative_to(folder).with_suffix(suffix_of(path.suffix.lower())) for path in sources]
     uses = Counter(names)
     jobs = []
@@ -408,6 +425,25 @@ def _folder_jobs(folder: Path, target: Path, suffix_of: Callable[[str], str]) ->
             name = name.with_name(path.name + name.suffix)
         jobs.append(Job(str(path), str(target / name)))
     return jobs
+
+
+def _counted(suffixes: Counter[str]) -> str:
+    """2 .mp4, 1 .heic and how to have it painted."""
+    how = {suffix: f" ({files.INSTALL_HEIF})" for suffix in files.HEIF_SUFFIXES}
+    kinds = sorted(suffixes.items())
+    return ", ".join(f"{count} {suffix or 'without a suffix'}{how.get(suffix, '')}" for suffix, count in kinds)
+
+
+def _keep_apart(jobs: Jobs, target: Path) -> None:
+    """Where two results would have one path, all get the folders of their photos, seen from where all photos lie."""
+    photos = [job for job in jobs if job.input != STANDARD]
+    if len({job.output for job in photos}) == len({job.input for job in photos}):
+        return
+    folders = [os.path.dirname(os.path.abspath(job.input)) for job in photos]
+    with contextlib.suppress(ValueError):  # on two drives
+        common = os.path.commonpath(folders)
+        for job, folder in zip(photos, folders, strict=True):
+            job.output = str(target / os.path.relpath(folder, common) / Path(job.output).name)
 
 
 def _check_outputs(jobs: list[Job]) -> None:
@@ -425,17 +461,18 @@ def _check_outputs(jobs: list[Job]) -> None:
             raise UsageError(f"{other} and {job.input} would both be written to {job.output}; do them one by one.")
 
 
-def _without_existing(jobs: list[Job], options: argparse.Namespace) -> list[Job]:
+def _without_existing(jobs: Jobs, options: argparse.Namespace) -> Jobs:
     existing = [job for job in jobs if job.output != STANDARD and os.path.lexists(job.output)]
     if options.skip_existing:
-        return [job for job in jobs if job not in existing]
-    if existing and not options.overwrite:
+        jobs[:] = [job for job in jobs if job not in existing]
+        return jobs
+    if existing and not (options.overwrite or options.skip_existing):
         more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
         raise UsageError(f"{existing[0].output} exists{more}; add --overwrite or --skip-existing, or change -o.")
     return jobs
 
 
-def run(jobs: list[Job], options: argparse.Namespace, process: Process) -> int:
+def run(jobs: Jobs, options: argparse.Namespace, process: Process) -> int:
     """Do all jobs; a failed one is named on stderr and does not keep the others from being done."""
     from tqdm import tqdm
 
@@ -447,17 +484,24 @@ def run(jobs: list[Job], options: argparse.Namespace, process: Process) -> int:
         file=sys.stderr,
         disable=options.quiet or len(jobs) == 1,
     )
+
+    def say(message: str, job: Job) -> None:
+        with tqdm.external_write_mode(file=sys.stderr):
+            print(message if job.input in message else f"{job.input}: {message}", file=sys.stderr)
+
     try:
-        with bar, warnings.catch_warnings():
+        with bar, warnings.catch_warnings(record=True) as noted:
             warnings.simplefilter("ignore")  # Pillow's, about files that it reads all the same
+            warnings.simplefilter("always", SDPGANWarning)
             for job in jobs:
                 outcome = _do(job, process, options)
                 outcomes.append(outcome)
                 bar.update()
+                for message in dict.fromkeys(str(warning.message) for warning in noted):
+                    say(f"warning: {message}" if job.input in message else f"warning: {job.input}: {message}", job)
+                noted.clear()
                 if outcome.error:
-                    with tqdm.external_write_mode(file=sys.stderr):
-                        named = job.input in outcome.error
-                        print(outcome.error if named else f"{job.input}: {outcome.error}", file=sys.stderr)
+                    say(outcome.error, job)
     except KeyboardInterrupt:
         _report(options, jobs, outcomes)
         raise
@@ -468,11 +512,11 @@ def _do(job: Job, process: Process, options: argparse.Namespace) -> Outcome:
     start = time.perf_counter()
     error = None
     try:
-        _write(process(_read(job.input)), job.output, options)
+        _paint(job, process, options)
     except (UsageError, BrokenPipeError):
         raise
     except SDPGANError as failure:
-        error = str(failure)
+        error = reworded(failure, WORDS)
         _print_traceback()
     except Exception as failure:  # no file may keep the others from being done
         error = _reason(failure)
@@ -480,66 +524,62 @@ def _do(job: Job, process: Process, options: argparse.Namespace) -> Outcome:
     return Outcome(job.input, None if error else job.output, round(time.perf_counter() - start, 3), error)
 
 
-def _report(options: argparse.Namespace, jobs: list[Job], outcomes: list[Outcome]) -> int:
+def _paint(job: Job, process: Process, options: argparse.Namespace) -> None:
+    """One file from its input to its output, frame by frame; what the output cannot hold is said before painting."""
+    source: str | BytesIO = job.input
+    name = job.input
+    if job.input == STANDARD:
+        data = sys.stdin.buffer.read()
+        if not data:
+            raise SDPGANError("nothing came in on stdin.")
+        source, name = BytesIO(data), "what came in on stdin"
+    suffix = f".{options.format or 'png'}" if job.output == STANDARD else Path(job.output).suffix.lower()
+    format = OUTPUT_FORMATS[suffix]
+    belongings = files.Belongings()
+    with files.opened(source, name) as image:
+        count = 1 if options.first_frame else files.frame_count(image)
+        _check_holds(format, image, count, name)
+        results = [process(frame) for frame in files.frames(image, name, count, belongings)]
+    data = files.encode(results, format, belongings, quality=options.quality, keep_metadata=options.keep_metadata)
+    if job.output == STANDARD:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    else:
+        files.write_whole(job.output, data)
+
+
+def _check_holds(format: str, image: Image.Image, count: int, name: str) -> None:
+    limit = files.LARGEST_SIDE.get(format)
+    if limit and max(image.size) > limit:
+        raise SDPGANError(
+            f"{name} is {image.width} x {image.height} pixels, and a {format} file has {limit} a side at most; "
+            "write it as png."
+        )
+    if count > 1 and image.format == "TIFF" and format != "TIFF":
+        raise SDPGANError(
+            f"{name} has {count} pages, and a {format} file holds no pages; write it as tiff, or take --first-frame."
+        )
+    if count > 1 and image.format != "TIFF" and format not in files.ANIMATED:
+        raise SDPGANError(
+            f"{name} has {count} frames, and a {format} file holds no animation; write it as gif, png, webp or avif, "
+            "or take --first-frame."
+        )
+
+
+def _report(options: argparse.Namespace, jobs: Jobs, outcomes: list[Outcome]) -> int:
     if options.json:
         print(json.dumps([asdict(outcome) for outcome in outcomes], indent=1))
     elif not options.quiet and options.output != STANDARD:
         for outcome in outcomes:
             if outcome.output not in (None, STANDARD):
                 print(outcome.output)
-    return 1 if any(outcome.error for outcome in outcomes) else 0
-
-
-def _read(name: str) -> Image.Image:
-    from . import imaging
-
-    if name != STANDARD:
-        return imaging.open_image(name)
-    from PIL import Image
-
-    data = sys.stdin.buffer.read()
-    if not data:
-        raise SDPGANError("nothing came in on stdin.")
-    try:
-        return imaging.upright(Image.open(BytesIO(data)))
-    except Image.UnidentifiedImageError as error:
-        raise SDPGANError("what came in on stdin is not an image of a known format.") from error
-
-
-def _write(image: Image.Image, output: str, options: argparse.Namespace) -> None:
-    """Write a result whole or not at all, with its colour profile and without the camera's EXIF data (place, time)."""
-    if output == STANDARD:
-        sys.stdout.buffer.write(encode(image, OUTPUT_FORMATS[f".{options.format or 'png'}"], options.quality))
-        sys.stdout.buffer.flush()
-        return
-    path = Path(output)
-    data = encode(image, OUTPUT_FORMATS[path.suffix.lower()], options.quality)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    except OSError as error:
-        raise SDPGANError(f"{output} cannot be written: {error.strerror or error}.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-
-
-def encode(image: Image.Image, format: str, quality: int) -> bytes:
-    """An image file's bytes; transparent parts turn white in a format that has no transparency."""
-    from PIL import Image
-
-    profile = image.info.get("icc_profile")
-    if format in WITHOUT_ALPHA and "A" in image.getbands():
-        ground = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
-    settings = {"JPEG": {"quality": quality, "subsampling": "4:4:4"}, "WEBP": {"quality": quality}}.get(format, {})
-    if profile and format != "BMP":
-        settings["icc_profile"] = profile
-    buffer = BytesIO()
-    image.save(buffer, format, **settings)
-    return buffer.getvalue()
+    failed = sum(outcome.error is not None for outcome in outcomes)
+    if jobs.passed_over and not options.quiet:
+        print(
+            f"{len(outcomes) - failed} done, {failed} failed, passed over: {_counted(jobs.passed_over)}",
+            file=sys.stderr,
+        )
+    return 1 if failed else 0
 
 
 def _print_traceback() -> None:

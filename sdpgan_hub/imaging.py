@@ -3,10 +3,10 @@
 What goes in decides what comes out; height and width never change:
 
     in                                                                out
-    path (str or os.PathLike)                                         PIL image, as below
-    PIL image: 1, L, P, RGB, CMYK, YCbCr, HSV, I;16 (16-bit grey),    RGB, 8 bit
-        I (values 0..65535), F (values 0..1)
-    PIL image with transparency: LA, PA, RGBA, P with a key           RGBA, 8 bit, the same alpha
+    path (str or os.PathLike): the first frame or page of the file    PIL image, as below
+    PIL image, at the frame it is at: 1, L, P, RGB, CMYK, YCbCr,      RGB, 8 bit, sRGB
+        HSV, LAB, I;16 (16-bit grey), I (0..65535), F (0..1)
+    PIL image with transparency: LA, PA, RGBA, P with a key           RGBA, 8 bit, sRGB, the same alpha
     NumPy H x W, H x W x 1, H x W x 3 (RGB)                           NumPy H x W x 3, the same dtype
     NumPy H x W x 4 (RGBA)                                            NumPy H x W x 4, the same dtype, the same alpha
     tensor 1 x H x W, 3 x H x W (RGB)                                 tensor 3 x H x W, the same dtype and device
@@ -14,26 +14,28 @@ What goes in decides what comes out; height and width never change:
     tensor N x 1|3|4 x H x W                                          tensor N x 3|4 x H x W, likewise
 
 Whole numbers (uint8, uint16) reach from 0 to their largest value, floats from 0 to 1. A grey image gets colours, since
-a painting has them. A photo that its camera stored sideways (EXIF orientation) comes out upright. An RGB colour profile
-stays with a PIL image.
+a painting has them. A photo that its camera stored sideways (EXIF orientation) comes out upright. The colour profile of
+a file or PIL image is applied, so the networks see sRGB, and so is what comes out. What lies hidden under transparent
+pixels is not looked at. A file of several frames or pages gives its first with an SDPGANWarning; for the others, open
+it with Pillow and seek, or use the command line, which paints them all. Files are opened by `sdpgan_hub.files`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import PIL.Image
 import torch
-from PIL import ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
 from .errors import SDPGANError
+from .files import check_floats, open_image, pixels, upright
 from .networks import padded_size
 
 ImageLike = PIL.Image.Image | str | os.PathLike | np.ndarray | Tensor
@@ -47,7 +49,6 @@ _WHITE = {
     torch.float64: 1.0,
 }
 _NUMPY_DTYPES = ("uint8", "uint16", "float16", "float32", "float64")
-_FLOAT_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,16 @@ def from_signed(signed: Tensor, dtype: torch.dtype = torch.uint8) -> Tensor:
 def read(image: ImageLike) -> Picture:
     """Any image of the table above to a `Picture`.
 
+    Warns (SDPGANWarning) of a file of several pictures, a JPEG short of its last bytes and a broken colour profile.
+
     Raises:
         SDPGANError: for what is not such an image, with the shape, dtype, value or file that is wrong.
     """
     if isinstance(image, (str, os.PathLike)):
-        return _read_pil(open_image(image))
+        return _read_pil(open_image(image), os.fspath(image))
     if isinstance(image, PIL.Image.Image):
-        return _read_pil(upright(image))
+        name = getattr(image, "filename", "") or f"The {image.mode} image"
+        return _read_pil(upright(image, name), name)
     if isinstance(image, np.ndarray):
         return _read_numpy(image)
     if isinstance(image, Tensor):
@@ -95,28 +99,6 @@ def read(image: ImageLike) -> Picture:
         f"An image of type {type(image).__name__} is not supported; give a path, a PIL image, a NumPy array, "
         "a tensor, or a list of them."
     )
-
-
-def open_image(path: str | os.PathLike) -> PIL.Image.Image:
-    """The image file at `path`, decoded whole and upright, in the mode it is stored in.
-
-    Raises:
-        SDPGANError: if there is no such file, or it is not a whole image of a known format, or it is too large.
-    """
-    with _image_errors(os.fspath(path)), PIL.Image.open(path) as image:
-        image.load()
-        return upright(image)
-
-
-def upright(image: PIL.Image.Image) -> PIL.Image.Image:
-    """A decoded copy of `image`, turned and mirrored as its EXIF orientation says."""
-    name = getattr(image, "filename", "") or f"The {image.mode} image"
-    with _image_errors(name):
-        image.load()
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # EXIF that Pillow cannot parse says nothing about the orientation; the pixels are whole
-        return image.copy()
 
 
 def pad(signed: Tensor) -> Tensor:
@@ -143,68 +125,19 @@ def limited_size(height: int, width: int, max_size: int | None) -> tuple[int, in
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-@contextmanager
-def _image_errors(name: str) -> Iterator[None]:
-    try:
-        yield
-    except SDPGANError:
-        raise
-    except FileNotFoundError as error:
-        raise SDPGANError(f"{name}: no such file.") from error
-    except IsADirectoryError as error:
-        raise SDPGANError(f"{name} is a folder; give an image file.") from error
-    except PermissionError as error:
-        raise SDPGANError(f"{name} may not be read: permission denied.") from error
-    except PIL.UnidentifiedImageError as error:
-        raise SDPGANError(f"{name} is not an image of a known format.") from error
-    except PIL.Image.DecompressionBombError as error:
-        raise SDPGANError(
-            f"{name} has more pixels than Pillow decodes; shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS."
-        ) from error
-    except Exception as error:  # a broken file makes Pillow's decoders raise anything
-        raise SDPGANError(f"{name} cannot be decoded; is it whole? ({_first_line(error)})") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _read_pil(image: PIL.Image.Image) -> Picture:
+def _read_pil(image: PIL.Image.Image, name: str) -> Picture:
     if 0 in image.size:
         raise SDPGANError(f"The PIL image is {image.width} x {image.height} pixels; there is nothing to read.")
-    values, alpha = _decode(image)
-    profile = image.info.get("icc_profile", b"")
+    values, alpha = pixels(image, name)
 
     def restore(signed: Tensor) -> PIL.Image.Image:
         result = PIL.Image.fromarray(_channels_last(from_signed(signed)[0]))
         if alpha is not None:
-            result.putalpha(alpha)
-        if profile[16:20] == b"RGB ":
-            result.info["icc_profile"] = profile
+            result.putalpha(PIL.Image.fromarray(alpha))
         return result
 
-    return Picture(_signed_from_channels_last(values), restore)
-
-
-def _decode(image: PIL.Image.Image) -> tuple[np.ndarray, PIL.Image.Image | None]:
-    """A PIL image of any mode to H x W x 1 or 3 values and its alpha channel, if it has one."""
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise SDPGANError(
-                f"The {image.mode} image has values from {values.min()} to {values.max()}; 16-bit grey ends at 65535."
-            )
-        return values.astype(np.uint16)[..., None], None
-    if image.mode == "F":
-        values = np.asarray(image)
-        _check_floats(values.min(), values.max(), "The F image")
-        return values[..., None], None
-    with _image_errors(f"The {image.mode} image"):
-        if image.has_transparency_data:
-            straight = image.convert("LA") if image.mode == "La" else image
-            rgba = straight.convert("RGBA")
-            return np.asarray(rgba)[..., :3], rgba.getchannel("A")
-        return np.asarray(image.convert("RGB")), None
+    signed = _signed_from_channels_last(values)
+    return Picture(signed if alpha is None else _without_hidden(signed, to_signed(torch.tensor(alpha))), restore)
 
 
 def _read_numpy(image: np.ndarray) -> Picture:
@@ -221,15 +154,18 @@ def _read_numpy(image: np.ndarray) -> Picture:
     native = image.astype(image.dtype.newbyteorder("="), copy=False)
     values = native[..., None] if native.ndim == 2 else native[..., :3]
     if values.dtype.kind == "f":
-        _check_floats(values.min(), values.max(), "The NumPy image")
+        check_floats(values.min(), values.max(), "The NumPy image")
     alpha = image[..., 3:] if image.ndim == 3 and image.shape[2] == 4 else None
+    signed = _signed_from_channels_last(values)
+    if alpha is not None:
+        signed = _without_hidden(signed, to_signed(torch.from_numpy(native[..., 3].copy())))
     dtype = torch.from_numpy(np.zeros(1, native.dtype)).dtype
 
     def restore(signed: Tensor) -> np.ndarray:
         colours = _channels_last(from_signed(signed, dtype)[0]).astype(image.dtype, copy=False)
         return colours if alpha is None else np.concatenate([colours, alpha], axis=-1, dtype=image.dtype)
 
-    return Picture(_signed_from_channels_last(values), restore)
+    return Picture(signed, restore)
 
 
 def _read_tensor(image: Tensor) -> Picture:
@@ -246,7 +182,7 @@ def _read_tensor(image: Tensor) -> Picture:
     batch = image.detach() if image.ndim == 4 else image.detach()[None]
     colours, alpha = batch[:, :3], batch[:, 3:]
     if image.dtype.is_floating_point:
-        _check_floats(colours.min().item(), colours.max().item(), "The tensor")
+        check_floats(colours.min().item(), colours.max().item(), "The tensor")
 
     def restore(signed: Tensor) -> Tensor:
         values = from_signed(signed, image.dtype).to(image.device)
@@ -254,16 +190,31 @@ def _read_tensor(image: Tensor) -> Picture:
         return result if image.ndim == 4 else result[0]
 
     signed = to_signed(colours).expand(-1, 3, -1, -1)
+    if alpha.shape[1]:
+        each = zip(signed.split(1), to_signed(alpha[:, 0]), strict=True)
+        signed = torch.cat([_without_hidden(one, its_alpha) for one, its_alpha in each])
     return Picture(signed, restore, batched=image.ndim == 4)
 
 
-def _check_floats(lowest: float, highest: float, name: str) -> None:
-    if not (np.isfinite(lowest) and np.isfinite(highest)):
-        raise SDPGANError(f"{name} holds NaN or infinite values.")
-    if lowest < -_FLOAT_TOLERANCE or highest > 1 + _FLOAT_TOLERANCE:
-        raise SDPGANError(
-            f"{name} has floats from {lowest:.4g} to {highest:.4g}; scale or clip them to [0, 1], or give uint8."
-        )
+def _without_hidden(signed: Tensor, alpha: Tensor) -> Tensor:
+    """1 x 3 x H x W as it looks; alpha, H x W in [-1, 1], says how much of each pixel is seen.
+
+    A pixel below half of the largest alpha takes as much of the colour of the nearest one above as it is transparent,
+    so that what cannot be seen has no say in the painting; all others stay as they are.
+    """
+    seen = np.nan_to_num((alpha.cpu().numpy() + 1) / 2).clip(0, 1)
+    if seen.min() == 1:
+        return signed
+    if seen.max() == 0:
+        return torch.ones_like(signed)
+    share = np.minimum(1, seen / (seen.max() / 2))
+    _, nearest = cv2.distanceTransformWithLabels(
+        (share < 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    place = np.zeros(nearest.max() + 1, np.int64)
+    place[nearest[share == 1]] = np.flatnonzero(share == 1)
+    fill = signed.flatten(2)[..., torch.from_numpy(place[nearest].ravel()).to(signed.device)].view_as(signed)
+    return torch.lerp(fill, signed, torch.from_numpy(share).to(signed))
 
 
 def _signed_from_channels_last(values: np.ndarray) -> Tensor:

@@ -22,6 +22,7 @@ import re
 import sys
 import tempfile
 import time
+import warnings
 from abc import ABCMeta
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -45,7 +46,8 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from PIL import Image
 
-from sdpgan_hub import SDPGAN, SDPGANError, imaging, styles, visualization
+from sdpgan_hub import SDPGAN, SDPGANError, files, imaging, styles, visualization
+from sdpgan_hub.errors import SDPGANWarning, reworded
 from sdpgan_hub.memory import keep_freed_memory
 
 HERE = Path(__file__).resolve().parent
@@ -59,6 +61,13 @@ DISPLAY_SIDE = 1600
 SECONDS_TO_KEEP = 3600
 ONE_AT_A_TIME = {"concurrency_limit": 1, "concurrency_id": "network"}
 EXAMPLES = sorted(str(path) for path in (HERE / "examples").glob("*.jpg"))
+
+WORDS = {
+    "give max_size=, such as 1024": "try a smaller photo",
+    "shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS": f"this page takes {MAX_UPLOAD_MEGAPIXELS} megapixels at most",
+    f"which takes another library: {files.INSTALL_HEIF}": "which this page does not read; use a JPEG, PNG or WebP file",
+}
+"""What messages say to a programmer -> what they say to a visitor."""
 
 INTRODUCTION = """
 # A photo becomes a painting
@@ -139,12 +148,14 @@ Example photos: NASA, SpaceX and the U.S. Navy (public domain), Rachel Michetti,
 
 class Painting(NamedTuple):
     photo: Image.Image
-    """Upright, RGB, or RGBA where the photo is transparent."""
+    """Upright, in sRGB, RGB, or RGBA where the photo is transparent."""
     result: Image.Image
-    """Of the photo's size and mode."""
+    """Of the photo's size and mode, in sRGB."""
     saliency: np.ndarray
     """float32, H x W of the photo, in [0, 1]."""
     seconds: float
+    belongings: files.Belongings
+    notes: list[str]
 
 
 class WithoutStubFile(type(gr.Image)):
@@ -189,7 +200,7 @@ def one_sentence() -> Iterator[None]:
     try:
         yield
     except SDPGANError as error:
-        raise refusal(str(error)) from error
+        raise refusal(reworded(error, WORDS)) from error
     except MemoryError as error:
         raise refusal("There is not enough memory for this photo at the moment; try a smaller one.") from error
 
@@ -258,17 +269,27 @@ if spaces:
     run_network = spaces.GPU(duration=60)(run_network)
 
 
-def read_photo(path: str) -> Image.Image:
+def read_photo(path: str) -> tuple[Image.Image, files.Belongings, list[str]]:
+    """A photo upright and in sRGB, what belongs to its file, and what a visitor should know of it, in sentences."""
     name = Path(path).name
-    try:
-        with Image.open(path) as header:
-            megapixels = header.width * header.height / 1e6
-        if megapixels <= MAX_UPLOAD_MEGAPIXELS:
-            picture = imaging.read(path)
-            return picture.restore(picture.signed)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise SDPGANError(unreadable(name)) from error
-    raise SDPGANError(f"{name} has {megapixels:.0f} megapixels; this page takes {MAX_UPLOAD_MEGAPIXELS} at most.")
+    belongings = files.Belongings()
+    with warnings.catch_warnings(record=True) as noted:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", SDPGANWarning)
+        with files.opened(path, name) as image:
+            megapixels = image.width * image.height / 1e6
+            if megapixels > MAX_UPLOAD_MEGAPIXELS:
+                raise SDPGANError(
+                    f"{name} has {megapixels:.0f} megapixels; this page takes {MAX_UPLOAD_MEGAPIXELS} at most."
+                )
+            count = files.frame_count(image)
+            (frame,) = files.frames(image, name, 1, belongings)
+        picture = imaging.read(frame)
+        photo = picture.restore(picture.signed)
+    notes = [str(warning.message) for warning in noted]
+    if count > 1:
+        notes.append(f"{name} holds {count} pictures, and this page paints the first.")
+    return photo, belongings, notes
 
 
 def paint(path: str | None, style: str | None, keep_detail: float) -> Painting:
@@ -278,22 +299,22 @@ def paint(path: str | None, style: str | None, keep_detail: float) -> Painting:
             raise SDPGANError("Choose a photo first: upload one or pick an example.")
         if not style:
             raise SDPGANError("Choose a style first.")
-        photo = read_photo(path)
+        photo, belongings, notes = read_photo(path)
         start = time.perf_counter()
         result, saliency = run_network(photo, style, keep_detail)
-    return Painting(photo, result, saliency, time.perf_counter() - start)
+    return Painting(photo, result, saliency, time.perf_counter() - start, belongings, notes)
 
 
 def download_name(path: str, style: str) -> str:
     return f"{Path(path).stem}-{style.strip().rpartition('/')[2]}.png"
 
 
-def save(image: Image.Image, name: str) -> str:
-    """The path of a lossless file in Gradio's cache, from where `delete_cache` removes it."""
+def save(image: Image.Image, name: str, belongings: files.Belongings) -> str:
+    """The path of a lossless file in Gradio's cache, from where `delete_cache` removes it; as the command line's."""
     cache = Path(get_upload_folder())
     cache.mkdir(parents=True, exist_ok=True)
     path = Path(tempfile.mkdtemp(dir=cache), name)
-    image.save(path, compress_level=3)
+    path.write_bytes(files.encode([image], "PNG", belongings))
     return str(path)
 
 
@@ -327,7 +348,8 @@ def account(painting: Painting) -> str:
     enlarged = ""
     if (worked_height, worked_width) != (height, width):
         enlarged = f" Painted at {worked_width} x {worked_height} and enlarged: its longer side is above {MAX_SIDE}."
-    return f"{width} x {height} pixels, {painting.seconds:.1f} s.{enlarged}"
+    notes = "".join(f" {html.escape(note, quote=False)}" for note in painting.notes)
+    return f"{width} x {height} pixels, {painting.seconds:.1f} s.{enlarged}{notes}"
 
 
 def stylize(photo: str, style: str, keep_detail: float = 0.0) -> tuple[str, str]:
@@ -344,8 +366,8 @@ def stylize(photo: str, style: str, keep_detail: float = 0.0) -> tuple[str, str]
     """
     painting = paint(photo, style, keep_detail)
     return (
-        save(painting.result, download_name(photo, style)),
-        save(grey(painting.saliency), f"{Path(photo).stem}-saliency.png"),
+        save(painting.result, download_name(photo, style), painting.belongings),
+        save(grey(painting.saliency), f"{Path(photo).stem}-saliency.png", painting.belongings),
     )
 
 
@@ -353,7 +375,7 @@ def show(photo: str | None, style: str | None, keep_detail: float) -> tuple:
     """What the button does: the outputs of the page, in its order."""
     painting = paint(photo, style, keep_detail)
     before, after = for_display(painting.photo), for_display(painting.result)
-    file = save(painting.result, download_name(photo, style))
+    file = save(painting.result, download_name(photo, style), painting.belongings)
     return (before, after), after, account(painting), gr.DownloadButton(value=file, interactive=True), *views(painting)
 
 

@@ -21,6 +21,15 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def cases() -> Path:
+    """The folder of input files that once failed, beside a developer's checkout; absent elsewhere."""
+    folder = Path(os.environ.get("SDPGAN_SHARED", Path(__file__).resolve().parents[2] / "shared")) / "cases"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} (input files that once failed) is not on this machine")
+    return folder
+
+
 # Tests started in the background ignore Ctrl-C, and so would the programs under test, which inherit that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -15,10 +15,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageCms
+from PIL import Image
 
 import sdpgan_hub
-from sdpgan_hub import SDPGAN, visualization
+from sdpgan_hub import SDPGAN, color, visualization
+from sdpgan_hub import files as files_module
 from sdpgan_hub.cli import main
 
 COMMAND = [sys.executable, "-m", "sdpgan_hub"]
@@ -117,11 +118,11 @@ def test_an_output_folder_among_the_inputs_is_not_painted_again(here, tiny):
     assert files("photos/painted") == ["B.jpg", "a.png", "nested/c.webp"]
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"])
+@pytest.mark.parametrize("suffix", ["jpg", "jfif", "png", "webp", "avif", "gif", "bmp", "tif", "tiff"])
 def test_every_output_format_is_what_its_suffix_says(here, tiny, suffix):
     assert main(["stylize", "photo.png", "-o", f"out.{suffix}", "--style", str(tiny)]) == 0
     with Image.open(f"out.{suffix}") as image:
-        assert image.format == {"jpg": "JPEG", "tif": "TIFF"}.get(suffix, suffix.upper())
+        assert image.format == {"jpg": "JPEG", "jfif": "JPEG", "tif": "TIFF"}.get(suffix, suffix.upper())
 
 
 def test_a_higher_quality_makes_a_jpeg_larger_and_closer_to_the_painting(here, tiny, model):
@@ -143,17 +144,140 @@ def test_transparency_stays_in_png_and_turns_white_in_jpeg(here, tiny):
     assert pixels("out.jpg")[:, :8].min() > 250
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
-def test_the_colour_profile_stays_and_the_cameras_data_does_not(here, tiny, suffix):
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+P3 = (Path(__file__).parent / "profiles" / "display_p3.icc").read_bytes()
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "avif", "tif"])
+def test_a_wide_profile_and_the_resolution_stay_and_the_cameras_data_does_not(here, tiny, model, suffix):
+    """The painting itself is of the photo in sRGB."""
     exif = Image.Exif()
     exif[EXIF_ORIENTATION], exif[EXIF_ARTIST] = 6, "somebody"
-    Image.fromarray(picture()).save("camera.jpg", icc_profile=profile, exif=exif)
-    assert main(["stylize", "camera.jpg", "-o", f"out.{suffix}", "--style", str(tiny)]) == 0
+    Image.fromarray(picture()).save("camera.png", icc_profile=P3, exif=exif, dpi=(300, 300))
+    assert main(["stylize", "camera.png", "-o", f"out.{suffix}", "--quality", "100", "--style", str(tiny)]) == 0
     with Image.open(f"out.{suffix}") as result:
-        assert result.info["icc_profile"] == profile
+        assert result.info["icc_profile"] == P3
+        if suffix not in ("webp", "avif"):  # which hold none
+            assert result.info["dpi"] == pytest.approx((300, 300), abs=0.01)
         assert result.size == (33, 46)
         assert EXIF_ARTIST not in result.getexif() and EXIF_ORIENTATION not in result.getexif()
+        in_srgb = np.asarray(color.to_srgb(result, "")).astype(float)
+    assert np.abs(in_srgb - pixels(f"out.{suffix}")).max() > 10
+    if suffix != "webp":  # which stores half of the colours, and an untrained network's are noise
+        assert np.abs(in_srgb - np.asarray(model.stylize("camera.png"))).mean() < 2
+
+
+def test_keep_metadata_keeps_date_author_and_copyright_and_never_the_place(here, tiny):
+    exif = Image.Exif()
+    exif[EXIF_ARTIST], exif[0x8298], exif[0x0132], exif[0x010F] = "Ada", "(c) Ada", "2026:01:02 03:04:05", "Camera"
+    exif.get_ifd(0x8769).update({0x9003: "2026:01:02 03:04:05", 0xA434: "Lens"})
+    exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 8.0, 0.0)})
+    Image.fromarray(picture()).save("camera.jpg", exif=exif)
+    for suffix in ("jpg", "png", "webp", "avif", "tif"):
+        arguments = ["stylize", "camera.jpg", "-o", f"out.{suffix}", "--style", str(tiny), "--keep-metadata"]
+        assert main(arguments) == 0
+        with Image.open(f"out.{suffix}") as result:
+            kept = result.getexif()
+            assert (kept[EXIF_ARTIST], kept[0x8298], kept[0x0132]) == ("Ada", "(c) Ada", "2026:01:02 03:04:05")
+            assert dict(kept.get_ifd(0x8769)) == {0x9003: "2026:01:02 03:04:05"}
+            assert not kept.get_ifd(0x8825) and 0x8825 not in kept and 0x010F not in kept
+
+
+def test_help_says_what_goes_and_what_stays(capsys):
+    with pytest.raises(SystemExit):
+        main(["stylize", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "left out: place, device" in said and "without --keep-metadata" in said and "--first-frame" in said
+
+
+def test_an_animation_is_painted_frame_by_frame_in_its_timing(here, tiny, model):
+    still = [Image.fromarray(picture(seed=seed)) for seed in range(3)]
+    still[0].save("in.webp", save_all=True, append_images=still[1:], duration=[50, 120, 70], loop=2, lossless=True)
+    assert main(["stylize", "in.webp", "-o", "out.png", "--style", str(tiny)]) == 0
+    with Image.open("out.png") as result:
+        assert (result.n_frames, result.info["loop"]) == (3, 2)
+        for number, (frame, duration) in enumerate(zip(still, (50, 120, 70), strict=True)):
+            result.seek(number)
+            assert result.info["duration"] == duration
+            assert np.abs(np.asarray(result.convert("RGB")) - np.asarray(model.stylize(frame)).astype(int)).max() <= 1
+
+
+def test_a_tiff_of_pages_of_several_sizes_is_painted_page_by_page(here, tiny, model):
+    pages = [Image.fromarray(picture(height, 40, seed=height)) for height in (30, 44)]
+    pages[0].save("in.tif", save_all=True, append_images=pages[1:])
+    assert main(["stylize", "in.tif", "-o", "out.tif", "--style", str(tiny)]) == 0
+    with Image.open("out.tif") as result:
+        assert result.n_frames == 2
+        for number, page in enumerate(pages):
+            result.seek(number)
+            assert np.array_equal(np.asarray(result), np.asarray(model.stylize(page)))
+
+
+def test_first_frame_paints_the_first_alone(here, tiny, model):
+    still = [Image.fromarray(picture(seed=seed)) for seed in range(2)]
+    still[0].save("in.webp", save_all=True, append_images=still[1:], lossless=True)
+    assert main(["stylize", "in.webp", "-o", "out.png", "--style", str(tiny), "--first-frame"]) == 0
+    with Image.open("out.png") as result:
+        assert getattr(result, "n_frames", 1) == 1
+        assert np.array_equal(np.asarray(result.convert("RGB")), np.asarray(model.stylize(still[0])))
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "named"),
+    [
+        ("in.gif", "out.jpg", "2 frames"),
+        ("in.tif", "out.png", "2 pages"),
+        ("wide.png", "out.webp", "16383"),
+        ("wide.png", "out.jpg", None),
+    ],
+)
+def test_what_the_output_cannot_hold_is_said_before_painting(here, tiny, monkeypatch, capsys, source, output, named):
+    still = [Image.fromarray(picture(seed=seed)) for seed in range(2)]
+    for name in ("in.gif", "in.tif"):
+        still[0].save(name, save_all=True, append_images=still[1:])
+    Image.new("RGB", (16384, 2)).save("wide.png")
+    monkeypatch.setattr(SDPGAN, "stylize", break_stylize)
+    assert main(["stylize", source, "-o", output, "--style", str(tiny)]) == 1
+    line = one_line(capsys)
+    assert source in line and (named or "a bug") in line
+
+
+def test_a_file_not_wholly_in_order_is_painted_with_a_warning_that_names_it(here, tiny, capsys):
+    Image.fromarray(picture()).save("odd.jpg", icc_profile=b"no profile")
+    Path("odd.jpg").write_bytes(Path("odd.jpg").read_bytes()[:-2])
+    assert main(["stylize", "odd.jpg", "-o", "out.png", "--style", str(tiny)]) == 0
+    warned = capsys.readouterr().err.splitlines()
+    assert len(warned) == 2 and all(line.startswith("warning: odd.jpg") for line in warned)
+    assert "last bytes" in warned[0] and "profile" in warned[1]
+
+
+def test_what_a_folder_holds_and_is_not_painted_is_counted_in_the_last_line_by_kind(here, tiny, monkeypatch, capsys):
+    monkeypatch.setattr(files_module, "can_read_heif", lambda: False)
+    for name in ("photos/clip.mp4", "photos/nested/clip.MP4", "photos/IMG.HEIC", "photos/.DS_Store", "photos/LICENCE"):
+        Path(name).write_bytes(b"")
+    assert main(["stylize", "photos", "-o", "out", "--style", str(tiny)]) == 0
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "1 .heic" in last and 'pip install "sdpgan_hub[heif]"' in last
+    assert "2 .mp4" in last and "1 .txt" in last and "1 without a suffix" in last and "DS_Store" not in last
+
+
+def test_two_inputs_of_one_name_give_two_results(here, tiny):
+    Path("more").mkdir()
+    for name in ("more/a.png", "photos/photo.png"):
+        Image.fromarray(picture(seed=7)).save(name)
+    assert main(["stylize", "photos", "more", "-o", "out", "--style", str(tiny)]) == 0
+    assert files("out") == ["more/a.png", "photos/B.jpg", "photos/a.png", "photos/nested/c.webp", "photos/photo.png"]
+    assert main(["stylize", "photo.png", "photos/photo.png", "-o", "two/", "--style", str(tiny)]) == 0
+    assert files("two") == ["photo.png", "photos/photo.png"]
+
+
+def test_a_message_names_the_options_of_the_command_line(here, tiny, monkeypatch, capsys):
+    def out_of_memory(*_):
+        raise RuntimeError("DefaultCPUAllocator: not enough memory")
+
+    monkeypatch.setattr("sdpgan_hub.networks.Generator.forward", out_of_memory)
+    assert main(["stylize", "photo.png", "-o", "out.png", "--style", str(tiny)]) == 1
+    line = one_line(capsys)
+    assert "--max-size, such as" in line and "max_size" not in line
 
 
 def test_keep_detail_keeps_as_much_of_the_photo_as_in_python(here, tiny, model):
@@ -212,15 +336,15 @@ def test_an_output_below_a_file_is_one_sentence_and_leaves_nothing_behind(here, 
     ("arguments", "named"),
     [
         (["nowhere.jpg"], "nowhere.jpg"),
-        (["photo.png", "-o", "out.gif"], "out.gif"),
-        (["photo.png", "-o", "out"], ".jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff"),
+        (["photo.png", "-o", "out.heic"], "out.heic"),
+        (["photo.png", "-o", "out"], ".jpg, .jpeg, .jfif, .png, .webp, .avif, .gif, .bmp, .tif, .tiff"),
         (["photos", "-o", "out.png"], "out.png"),
         (["photo.png", "photos/a.png", "-o", "out.png"], "out.png"),
         (["photos", "-o", "photos/notes.txt"], "photos/notes.txt"),
         (["photos/nested/..", "-o", "photos", "--overwrite"], "overwritten"),
         (["photo.png", "-o", "./photo.png", "--overwrite"], "./photo.png"),
-        (["photo.png", "photos/photo.png", "-o", "out/"], "out/photo.png"),
         (["empty"], "empty"),
+        (["films"], "1 .mp4"),
         (["photos", "-o", "-"], "photos"),
         (["photo.png", "photos/a.png", "-o", "-"], "stdout"),
         (["photo.png", "-o", "-", "--json"], "--json"),
@@ -231,6 +355,8 @@ def test_an_output_below_a_file_is_one_sentence_and_leaves_nothing_behind(here, 
 )
 def test_what_cannot_be_done_is_one_line_with_exit_code_2_and_writes_nothing(here, tiny, capsys, arguments, named):
     Path("empty").mkdir()
+    Path("films").mkdir()
+    Path("films/clip.mp4").write_bytes(b"")
     Image.fromarray(picture(seed=5)).save("photos/photo.png")
     before = {name: Path(name).read_bytes() for name in files(".")}
     assert main(["stylize", "--style", str(tiny), *arguments]) == 2

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from sdpgan_hub.errors import SDPGANError
+from sdpgan_hub.files import read_rgb
 from training.data.cache import prepare, saliency_path
 from training.data.dataset import UnpairedImages, check, edge_blurred
-from training.data.pictures import read_rgb
 from training.data.sources import fetch, image_files
 from training.run.config import TrainingConfig
 

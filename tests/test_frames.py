@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from sdpgan_hub.errors import SDPGANError
+from sdpgan_hub.files import read_rgb
 from training import prepare
 from training.data.frames import extract, is_duplicate, main
-from training.data.pictures import read_rgb
 from training.data.sources import image_files
 
 data = pytest.importorskip("skimage.data")

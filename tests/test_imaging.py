@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -11,9 +12,10 @@ import torch
 from PIL import ImageOps
 from skimage import data
 
-from sdpgan_hub import SDPGANError, imaging
+from sdpgan_hub import SDPGANError, color, imaging
 
 ORIENTATION = 0x0112
+PROFILES = Path(__file__).parent / "profiles"
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,7 @@ def test_signed_is_rgb_channels_first(photo):
 def test_numpy_rgb_and_rgba_come_back_exactly_with_their_dtype(photo, dtype):
     scale = 257 if dtype.endswith(("16", "u2")) and "f" not in dtype else 1
     for channels in (3, 4):
-        image = np.dstack([photo, photo[..., 1]])[..., :channels].astype(np.float64)
+        image = np.dstack([photo, photo[..., 1] | 128])[..., :channels].astype(np.float64)
         image = (image / 255 if "float" in dtype else image * scale).astype(dtype)
         result = back_and_forth(image)
         assert result.dtype == image.dtype and result.flags.c_contiguous
@@ -76,6 +78,7 @@ def test_numpy_rgb_and_rgba_come_back_exactly_with_their_dtype(photo, dtype):
 @pytest.mark.parametrize("shape", [(3, 9, 5), (4, 9, 5), (2, 3, 9, 5), (2, 4, 9, 5)])
 def test_tensors_come_back_exactly_with_their_dtype_and_shape(dtype, shape):
     image = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    image[..., 3:, :, :] |= 128  # what is seen less takes on its neighbours' colours
     image = (image / 255).to(dtype) if dtype.is_floating_point else image
     result = back_and_forth(image)
     assert result.dtype == dtype and result.shape == image.shape
@@ -127,7 +130,7 @@ def test_an_opaque_pil_image_comes_back_as_what_pillow_makes_rgb_of_it(photo, mo
 
 @pytest.mark.parametrize("mode", ["LA", "PA", "RGBA"])
 def test_a_pil_image_with_alpha_comes_back_with_the_same_alpha(photo, mode):
-    image = PIL.Image.fromarray(np.dstack([photo, 255 - photo[..., 0]])).convert(mode)
+    image = PIL.Image.fromarray(np.dstack([photo, ~photo[..., 0] | 128])).convert(mode)
     result = back_and_forth(image)
     assert result.mode == "RGBA" and result.size == image.size
     np.testing.assert_array_equal(np.asarray(result), np.asarray(image.convert("RGBA")))
@@ -193,13 +196,55 @@ def test_an_unreadable_exif_block_does_not_hide_whole_pixels(photo):
     np.testing.assert_array_equal(np.asarray(back_and_forth(image)), photo)
 
 
-def test_an_rgb_colour_profile_stays_and_a_cmyk_one_does_not(photo):
-    for mode, space, kept in (("RGB", b"RGB ", True), ("CMYK", b"CMYK", False)):
-        image = PIL.Image.fromarray(photo).convert(mode)
-        image.info["icc_profile"] = bytes(16) + space + bytes(108)
-        file = io.BytesIO()
-        back_and_forth(image).save(file, format="PNG")
-        assert ("icc_profile" in PIL.Image.open(file).info) == kept
+def test_a_profile_is_applied_and_the_result_is_in_srgb(photo):
+    """What each profile does is tested in test_color.py."""
+    image = PIL.Image.fromarray(photo)
+    image.info["icc_profile"] = (PROFILES / "display_p3.icc").read_bytes()
+    result = back_and_forth(image)
+    expected = color.to_srgb(image, "")
+    assert np.abs(np.asarray(expected).astype(int) - photo).mean() > 3
+    np.testing.assert_array_equal(np.asarray(result), np.asarray(expected))
+    assert "icc_profile" not in result.info
+
+
+def hidden(photo: np.ndarray, colour: int, haze: int = 0) -> np.ndarray:
+    """The photo cut out to its middle, uint8 H x W x 4, with some colour under what is cut away, seen by `haze`."""
+    image = np.dstack([photo, np.full(photo.shape[:2], 255, np.uint8)])
+    image[:20, :, :3], image[:20, :, 3] = colour, haze
+    image[:, 30:, :3], image[:, 30:, 3] = colour, haze
+    return image
+
+
+@pytest.mark.parametrize("haze", [0, 1])
+@pytest.mark.parametrize(
+    "make",
+    [
+        PIL.Image.fromarray,
+        lambda image: image,
+        lambda image: image.astype(np.uint16) * 257,
+        lambda image: torch.from_numpy(image / 255).permute(2, 0, 1),
+        lambda image: torch.from_numpy(image).permute(2, 0, 1)[None].repeat(2, 1, 1, 1),
+    ],
+)
+def test_what_is_hidden_under_transparency_never_reaches_the_network(photo, make, haze):
+    black, white = (imaging.read(make(hidden(photo, colour, haze))).signed for colour in (0, 255))
+    assert (black - white).abs().max() <= 2.1 * 2 / 255 * haze
+    assert black.shape[-3:] == (3, 61, 44)
+
+
+def test_what_is_hidden_is_filled_with_the_nearest_colour_that_is_seen(photo):
+    filled = imaging.read(hidden(photo, 0)).signed
+    expected = imaging.read(photo).signed
+    assert torch.equal(filled[..., 20:, :30], expected[..., 20:, :30])
+    for (y, x), (near_y, near_x) in (((5, 7), (20, 7)), ((40, 43), (40, 29)), ((0, 43), (20, 29))):
+        assert torch.equal(filled[0, :, y, x], expected[0, :, near_y, near_x])
+
+
+def test_a_picture_that_is_transparent_all_over_is_read(photo):
+    nothing = np.dstack([photo, np.zeros_like(photo[..., 0])])
+    assert (imaging.read(nothing).signed == 1).all()
+    faint = np.dstack([photo, np.full_like(photo[..., 0], 40)])
+    torch.testing.assert_close(imaging.read(faint).signed, imaging.read(photo).signed)
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (2, 3), (15, 16), (16, 16), (17, 64), (30, 5)])

@@ -16,10 +16,11 @@ import pytest
 from PIL import Image
 
 from sdpgan_hub.errors import SDPGANError
+from sdpgan_hub.files import read_rgb
 from training import prepare as prepare_module
 from training.data import cache as caches
 from training.data.cache import prepare, readable_painting_path, readable_photo_path, saliency_path
-from training.data.pictures import read_mask, read_rgb
+from training.data.pictures import read_mask
 from training.data.sources import image_files
 from training.prepare import main
 
@@ -74,6 +75,28 @@ def test_links_to_folders_are_followed_once(paintings: Path, tmp_path: Path):
         (tmp_path / "links" / name).symlink_to(target, target_is_directory=True)
     found = [path.relative_to(tmp_path / "links" / "again") for path in image_files(tmp_path / "links")]
     assert found == [path.relative_to(paintings) for path in image_files(paintings)]
+
+
+def test_read_rgb_lays_what_is_transparent_on_white_whatever_hides_there(tmp_path: Path):
+    """In RGBA and in a palette, whose hidden colours were once learnt."""
+    image = np.dstack([picture(4, 6), np.full((4, 6), 255, np.uint8)])
+    image[:, :2, :3], image[:, :2, 3], image[:, 2, 3] = (250, 0, 250), 0, 51
+    Image.fromarray(image).save(tmp_path / "cut.png")
+    palette = Image.fromarray(np.tile(np.array([0, 1, 1, 0], np.uint8), (4, 1)))
+    palette.putpalette([250, 0, 250, 10, 20, 30])
+    palette.save(tmp_path / "palette.png", transparency=b"\x00\xff")
+    read = read_rgb(tmp_path / "cut.png")
+    assert (read[:, :2] == 255).all() and np.array_equal(read[:, 3:], image[:, 3:, :3])
+    assert np.abs(read[:, 2] - (204 + image[:, 2, :3] / 5)).max() <= 0.5
+    assert read_rgb(tmp_path / "palette.png")[0].tolist() == [[255] * 3, [10, 20, 30], [10, 20, 30], [255] * 3]
+
+
+def test_read_rgb_gives_srgb(tmp_path: Path):
+    """Half of the light is 128 in the linear profile and 188 in sRGB."""
+    profile = (Path(__file__).parent / "profiles" / "linear_grey.icc").read_bytes()
+    for values in (np.full((3, 4), 128, np.uint8), np.full((3, 4), 128 * 257, np.uint16)):
+        Image.fromarray(values).save(tmp_path / "linear.png", icc_profile=profile)
+        assert np.unique(read_rgb(tmp_path / "linear.png")).tolist() == [188]
 
 
 def test_image_files_finds_nested_and_upper_case_names_and_no_hidden_ones(paintings: Path):

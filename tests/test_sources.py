@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 
 from sdpgan_hub.errors import SDPGANError
+from sdpgan_hub.files import read_rgb
 from training import prepare as prepare_module
 from training.data import sources
 from training.data.cache import prepare, readable_painting_path
-from training.data.pictures import read_rgb
 from training.data.sources import Folder, HubDataset, PathList, fetch, image_files, open_source
 from training.prepare import main
 

@@ -18,9 +18,9 @@ import pytest
 import torch
 from browser import chromium  # noqa: F401  (a fixture)
 from hub_server import LoopbackHub, running_hub
-from PIL import Image
+from PIL import Image, ImageCms
 
-from sdpgan_hub import SDPGAN
+from sdpgan_hub import SDPGAN, color
 
 pytest.importorskip("gradio")
 gradio_client = pytest.importorskip("gradio_client")
@@ -224,6 +224,26 @@ def test_the_download_is_the_painting_of_the_shipped_style_at_the_size_of_the_ph
     assert file.name == "coffee-vangogh.png"
     painting = SDPGAN.from_pretrained("vangogh").stylize(COFFEE, max_size=MAX_SIDE)
     assert difference(pixels(file), np.asarray(painting, np.int16)) < 0.5
+
+
+def test_the_page_shows_the_colours_of_the_download_and_says_what_it_left_out(visit, tmp_path):
+    """Of an animation in Display P3, whose profile the download carries and browsers get no word of."""
+    profile = (ROOT / "tests" / "profiles" / "display_p3.icc").read_bytes()
+    wide = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    frames = [ImageCms.profileToProfile(Image.open(COFFEE), color.SRGB, wide)] * 2
+    frames[1] = frames[0].transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    frames[0].save(tmp_path / "wide.webp", save_all=True, append_images=frames[1:], icc_profile=profile, quality=95)
+    page = visit()
+    upload(page, tmp_path / "wide.webp")
+    stylize(page)
+    _, after = shown(page, "#comparison")
+    file = downloaded(page, tmp_path)
+    with Image.open(file) as download:
+        assert download.info["icc_profile"] == profile
+        in_srgb = np.asarray(color.to_srgb(download, ""), np.int16)
+    assert difference(after, in_srgb) < 4  # WebP
+    assert difference(pixels(file), in_srgb) > 4
+    assert "wide.webp holds 2 pictures" in page.locator("#note").inner_text()
 
 
 def test_the_slider_keep_detail_brings_back_what_the_photo_has_where_people_look(visit, styles_folder, tmp_path):

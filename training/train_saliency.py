@@ -31,8 +31,8 @@ if not __package__:  # run as a file: the repository's root is not on the path
 
 from sdpgan_hub import SDPGAN
 from sdpgan_hub.errors import SDPGANError
+from sdpgan_hub.files import read_rgb
 from training.data import cache as caches
-from training.data.pictures import read_rgb
 from training.data.sources import open_source
 from training.losses.objective import saliency_loss
 from training.losses.perceptual import memory_format

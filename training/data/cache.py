@@ -34,10 +34,10 @@ from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
 from sdpgan_hub.errors import SDPGANError, one_line
-from sdpgan_hub.files import UNFINISHED, write_whole
+from sdpgan_hub.files import UNFINISHED, read_rgb, write_whole
 
 from . import pictures
-from .pictures import read_mask, read_rgb
+from .pictures import read_mask
 from .sources import Folder, HubDataset, Source, by_stem, fetch, open_source
 
 REFERENCE_RECIPE = {"method": "saliency reference", "version": 1}
@@ -213,7 +213,8 @@ def _run(jobs: list[Job], results: Path, description: str, workers: int, progres
                 else:
                     summary.failed[str(job.source)] = failure
                     with tqdm.external_write_mode(file=sys.stderr):
-                        print(f"warning: skipped {job.source}: {failure}", file=sys.stderr)
+                        named = failure if str(job.source) in failure else f"{job.source}: {failure}"
+                        print(f"warning: skipped {named}", file=sys.stderr)
     finally:
         done = [job for job in jobs if job.is_done()]
         _write_manifest(done, results)

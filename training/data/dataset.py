@@ -9,15 +9,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from sdpgan_hub.errors import SDPGANError
+from sdpgan_hub.files import opened, read_rgb
 
 from ..run.config import TrainingConfig
 from .cache import readable_painting_path, readable_photo_path, saliency_path
-from .pictures import read_rgb, scaled
+from .pictures import scaled
 from .sources import HubDataset, Source, open_source
 
 FEW_IMAGES = 20
@@ -91,7 +91,7 @@ def _check_source(kind: str, source: Source, cache: str | Path, image_size: int,
 
 def _shorter_side(file: Path) -> int | None:
     try:
-        with Image.open(file) as image:
+        with opened(file) as image:
             return min(image.size)
     except Exception:  # whatever a broken header makes a decoder do
         return None

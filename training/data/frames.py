@@ -124,7 +124,7 @@ def _opened(film: Path) -> Iterator[cv2.VideoCapture]:
         raise SDPGANError(f"{film} is not a file; give a film, such as film.mp4.")
     if film.stat().st_size == 0:
         raise SDPGANError(f"{film} is empty.")
-    if film.suffix.lower() in IMAGE_SUFFIXES:
+    if film.suffix.lower() in IMAGE_SUFFIXES - {".gif"}:
         raise SDPGANError(f"{film} is an image, not a film.")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FFMPEG_QUIET)
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

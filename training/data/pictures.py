@@ -5,37 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import cv2
 import numpy as np
 import PIL.Image
-import PIL.ImageOps
 
 from sdpgan_hub.errors import SDPGANError
-from sdpgan_hub.files import write_whole
-
-
-def read_rgb(path: str | Path | BinaryIO) -> np.ndarray:
-    """The image file as uint8 H x W x 3, RGB, turned as its EXIF orientation says; 16-bit grey is scaled to 8."""
-    with PIL.Image.open(path) as image:
-        upright = PIL.ImageOps.exif_transpose(image)
-    if upright.mode == "F":
-        raise SDPGANError("it holds floats, whose white is unknown; store it with 8 or 16 bits.")
-    if upright.mode.startswith("I"):
-        grey = np.clip(np.rint(np.asarray(upright).astype(np.float32) * (255 / 65535)), 0, 255).astype(np.uint8)
-        return grey[..., None].repeat(3, axis=2)
-    return np.array(upright.convert("RGB"))
+from sdpgan_hub.files import open_image, read_rgb, write_whole
 
 
 def read(path: Path) -> np.ndarray:
     """The file as uint8 H x W x 3, RGB; SDPGANError naming it where it cannot be decoded."""
-    try:
-        return read_rgb(path)
-    except SDPGANError as error:
-        raise SDPGANError(f"{path}: {error}") from error
-    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-        raise SDPGANError(f"{path} cannot be read as an image ({error}); repair or remove it.") from error
+    return read_rgb(path)
 
 
 def read_mask(path: str | Path, height: int, width: int) -> np.ndarray:
@@ -43,9 +25,8 @@ def read_mask(path: str | Path, height: int, width: int) -> np.ndarray:
 
     A mask of another size is scaled when its proportions are those of height x width, else SDPGANError.
     """
-    with PIL.Image.open(path) as image:
-        upright = PIL.ImageOps.exif_transpose(image)
-        grey = np.asarray(upright if upright.mode.startswith(("I", "F")) else upright.convert("L"))
+    image = open_image(path)
+    grey = np.asarray(image if image.mode.startswith(("I", "F")) else image.convert("L"))
     mask = np.where(grey > grey.max() / 2, 255, 0).astype(np.uint8)
     if abs(mask.shape[0] * width - mask.shape[1] * height) > max(height, width, *mask.shape):
         raise SDPGANError(f"its mask {path} is {mask.shape[1]}x{mask.shape[0]}, the photo {width}x{height}.")

@@ -1,6 +1,6 @@
 """Where photos and paintings come from: a folder, a list of paths, or a data set.
 
-    photos/                                  every image below a folder
+    photos/                                  every image below a folder; hidden ones passed over, links followed once
     photos.txt                               a path a line, relative to the file; lines that begin with # are comments
     org/name, org/name:split/column          a data set of the Hub (`pip install datasets`). The split may be left out
                                              where there is one, or one named train; the column where only one holds
@@ -28,15 +28,22 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from PIL import Image
 from tqdm import tqdm
 
 from sdpgan_hub.errors import SDPGANError, one_line
-from sdpgan_hub.files import write_whole
+from sdpgan_hub.files import (
+    HEIF_SUFFIXES,
+    INPUT_SUFFIXES,
+    files_below,
+    is_image_name,
+    opened,
+    read_rgb,
+    write_whole,
+)
 
 from . import pictures
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(INPUT_SUFFIXES + HEIF_SUFFIXES)
 SUFFIX_OF_FORMAT = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif"}
 LIST_SUFFIXES = (".txt", ".lst")
 DATASET = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*)(?::(?P<split>[\w.-]+))?(?:/(?P<column>[\w.-]+))?")
@@ -47,21 +54,11 @@ IMAGES_IN_A_FOLDER = 1000
 
 
 def image_files(folder: str | Path) -> list[Path]:
-    """Every image file below `folder`, sorted; SDPGANError where there is none.
-
-    Hidden files and folders are left out. Links are followed, and a folder that is reached twice is searched once.
-    """
+    """Every image file below `folder`, as `files_below` finds it; SDPGANError where there is none."""
     folder = Path(folder)
     if not folder.is_dir():
         raise SDPGANError(f"{folder} is not a folder.")
-    found, seen = [], set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        folders[:] = sorted(name for name in folders if not name.startswith(".")) if real not in seen else []
-        paths = [Path(place, name) for name in names if not name.startswith(".")] if real not in seen else []
-        found += [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
-        seen.add(real)
-    found.sort()
+    found = [path for path in files_below(folder) if is_image_name(path)]
     if not found:
         raise SDPGANError(f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}).")
     return found
@@ -312,9 +309,11 @@ def _store(row: Row, stem: Path) -> str | None:
     if row.content is None:
         return "it holds no image"
     try:
-        with Image.open(io.BytesIO(row.content)) as image:
+        with opened(io.BytesIO(row.content)) as image:
             suffix = SUFFIX_OF_FORMAT.get(image.format or "")
-        pixels = pictures.read_rgb(io.BytesIO(row.content))
+        pixels = read_rgb(io.BytesIO(row.content))
+    except SDPGANError as error:
+        return str(error)
     except Exception as error:  # whatever a broken file makes a decoder do
         return one_line(error)
     if suffix is not None:

@@ -1,0 +1,289 @@
+"""sdpgan_hub/files.py: image files of every kind are found, decoded and written, or refused by name in a sentence."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import types
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from sdpgan_hub import files
+from sdpgan_hub.errors import SDPGANError, SDPGANWarning
+
+
+def scene(height: int = 120, width: int = 96, seed: int = 0) -> Image.Image:
+    """A smooth picture with noise in it, so that no two rows are alike."""
+    rows, columns = np.mgrid[:height, :width]
+    noise = np.random.default_rng(seed).integers(0, 30, (height, width, 3))
+    ground = np.stack([rows * 1.5, columns * 2, 200 - rows], axis=-1)
+    return Image.fromarray((ground + noise).clip(0, 255).astype(np.uint8))
+
+
+def saved(image: Image.Image, format: str, **settings) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **settings)
+    return file.getvalue()
+
+
+def encoded_again(data: bytes, format: str) -> tuple[Image.Image, files.Belongings]:
+    """A file read frame by frame and written anew, each frame as it is."""
+    belongings = files.Belongings()
+    with files.opened(io.BytesIO(data)) as image:
+        frames = []
+        for frame in files.frames(image, "a", files.frame_count(image), belongings):
+            frames.append(Image.fromarray(np.asarray(frame.convert("RGBA" if frame.has_transparency_data else "RGB"))))
+    return Image.open(io.BytesIO(files.encode(frames, format, belongings))), belongings
+
+
+def refused(source: object, name: str = "photo") -> str:
+    with pytest.raises(SDPGANError) as error:
+        files.open_image(source, name)
+    message = str(error.value)
+    assert name in message and "\n" not in message
+    return message
+
+
+# reading
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        ("a.avif", "AVIF"),
+        ("a.jfif", "JPEG"),
+        ("a.jp2", "JPEG2000"),
+        ("a.apng", "PNG"),
+        ("a.JPE", "JPEG"),
+        ("a.mpo", "MPO"),
+    ],
+)
+def test_each_format_is_an_image_by_its_name_and_is_read(tmp_path, name, format):
+    extra = {"save_all": True, "append_images": [scene(seed=1)]} if format == "MPO" else {}
+    (tmp_path / name).write_bytes(saved(scene(), format, **extra))
+    assert files.is_image_name(tmp_path / name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the second picture of an MPO is no page
+        read = files.read_rgb(tmp_path / name)
+    assert np.abs(read - np.asarray(scene()).astype(int)).mean() < 12
+
+
+def test_heic_without_its_library_is_named_with_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "can_read_heif", lambda: False)
+    (tmp_path / "IMG.HEIC").write_bytes(b"\0\0\0\x24ftypheic\0\0\0\0mif1MiHEmiafMiHBheic" + bytes(400))
+    assert 'pip install "sdpgan_hub[heif]"' in refused(tmp_path / "IMG.HEIC", "IMG.HEIC")
+    assert not files.is_image_name(tmp_path / "IMG.HEIC")
+
+
+def test_heic_is_read_where_its_library_is(monkeypatch):
+    registered = []
+    library = types.SimpleNamespace(register_heif_opener=lambda: registered.append(True))
+    monkeypatch.setitem(sys.modules, "pillow_heif", library)
+    files.can_read_heif.cache_clear()
+    try:
+        assert files.can_read_heif() and files.is_image_name(Path("IMG.HEIC")) and registered == [True]
+    finally:
+        files.can_read_heif.cache_clear()
+
+
+def test_heic_is_decoded(tmp_path):
+    pytest.importorskip("pillow_heif")
+    assert files.can_read_heif()
+    scene().save(tmp_path / "a.heic", quality=100)
+    assert np.abs(files.read_rgb(tmp_path / "a.heic") - np.asarray(scene()).astype(int)).mean() < 8
+
+
+def test_the_extra_for_heic_is_the_one_that_the_message_names():
+    tomllib = pytest.importorskip("tomllib")
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert project["optional-dependencies"]["heif"] == ["pillow-heif"]
+    assert f"{project['name']}[heif]" in files.INSTALL_HEIF
+
+
+@pytest.mark.parametrize("settings", [{}, {"progressive": True}, {"subsampling": 0}])
+@pytest.mark.parametrize("short", [1, 2, 40])
+def test_a_jpeg_short_of_its_last_bytes_is_read_with_a_warning(settings, short):
+    data = saved(scene(), "JPEG", quality=90, **settings)
+    with pytest.warns(SDPGANWarning, match=r"photo is short of its last bytes"):
+        read = files.open_image(io.BytesIO(data[:-short]), "photo")
+    whole = np.asarray(Image.open(io.BytesIO(data)))
+    assert np.array_equal(np.asarray(read)[:100], whole[:100])
+    if short <= 2:
+        assert np.array_equal(np.asarray(read), whole)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
+def test_half_of_a_jpeg_is_refused(share):
+    data = saved(scene(400, 300), "JPEG", quality=90)
+    assert "rows are missing" in refused(io.BytesIO(data[: int(share * len(data))]))
+
+
+def test_a_tiff_whose_pixels_pillow_would_mix_up_is_refused(tmp_path):
+    """Channels apart, 16 bits, not packed: Pillow shows colour noise. Floats it does not know at all."""
+    tifffile = pytest.importorskip("tifffile")
+    values = np.asarray(scene()).transpose(2, 0, 1)
+    tifffile.imwrite(tmp_path / "deep.tif", values.astype(np.uint16) * 257, photometric="rgb", planarconfig="separate")
+    assert "16 bits" in refused(tmp_path / "deep.tif", "deep.tif")
+    tifffile.imwrite(tmp_path / "float.tif", np.asarray(scene()).astype(np.float32) / 255, photometric="rgb")
+    assert "floats" in refused(tmp_path / "float.tif", "float.tif")
+    tifffile.imwrite(tmp_path / "plain.tif", values, photometric="rgb", planarconfig="separate")
+    assert np.array_equal(files.read_rgb(tmp_path / "plain.tif"), np.asarray(scene()))
+
+
+def test_a_still_of_a_file_of_several_is_never_taken_in_silence():
+    data = saved(scene(), "GIF", save_all=True, append_images=[scene(seed=1), scene(seed=2)])
+    with pytest.warns(SDPGANWarning, match="photo has 3 frames, and this is the first"):
+        files.open_image(io.BytesIO(data), "photo")
+    data = saved(scene(), "TIFF", save_all=True, append_images=[scene(seed=1)])
+    with pytest.warns(SDPGANWarning, match="photo has 2 pages"):
+        files.open_image(io.BytesIO(data), "photo")
+
+
+# writing
+
+
+def moving(mode: str) -> list[Image.Image]:
+    """A disc that moves over a bar, on transparency in RGBA and on blue in RGB; few colours, so that GIF holds them."""
+    frames = []
+    for number in range(4):
+        image = Image.new(mode, (40, 30), (0, 0, 0, 0) if mode == "RGBA" else (200, 220, 240))
+        draw = ImageDraw.Draw(image)
+        draw.ellipse((3 + 6 * number, 5, 15 + 6 * number, 20), fill=(250, 200 - 20 * number, 30))
+        draw.rectangle((0, 26, 40, 30), fill=(20, 90, 200))
+        frames.append(image)
+    return frames
+
+
+def seen(image: Image.Image, number: int) -> np.ndarray:
+    """Frame `number` as a viewer shows it, what is transparent as zeros."""
+    image.seek(number)
+    rgba = np.asarray(image.convert("RGBA")).astype(int)
+    return np.where(rgba[..., 3:] > 127, rgba, 0)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("target", ["GIF", "PNG"])
+@pytest.mark.parametrize(
+    ("source", "disposal"),
+    [("GIF", 1), ("GIF", [1, 2, 3, 2]), ("GIF", 3), ("PNG", 0), ("PNG", 1), ("PNG", [0, 2, 1, 0]), ("WEBP", None)],
+)
+def test_an_animation_keeps_its_pictures_timing_and_disposal(mode, source, disposal, target):
+    settings = {"save_all": True, "append_images": moving(mode)[1:], "duration": [50, 100, 200, 70], "loop": 0}
+    settings |= {"lossless": True} if source == "WEBP" else {"disposal": disposal}
+    data = saved(moving(mode)[0], source, **settings)
+    known = Image.open(io.BytesIO(data))
+    result, _ = encoded_again(data, target)
+    assert result.n_frames == known.n_frames == 4
+    for number in range(4):
+        assert np.array_equal(seen(result, number), seen(known, number))
+        assert result.info["duration"] == known.info["duration"]
+        if source == target == "GIF" and (mode == "RGB" or isinstance(disposal, int)):
+            assert result.disposal_method == known.disposal_method
+        if source == target == "PNG":
+            assert result.info["disposal"] == known.info["disposal"]
+
+
+@pytest.mark.parametrize(
+    ("source", "loop", "target", "expected"),
+    [
+        ("GIF", 0, "GIF", 0),
+        ("GIF", 2, "GIF", 2),
+        ("GIF", None, "GIF", None),
+        ("GIF", None, "PNG", 1),
+        ("GIF", 0, "WEBP", 0),
+        ("GIF", 2, "WEBP", 3),
+        ("PNG", 1, "GIF", None),
+        ("PNG", 3, "GIF", 2),
+        ("WEBP", 4, "PNG", 4),
+    ],
+)
+def test_an_animation_runs_as_often_as_before(source, loop, target, expected):
+    """GIF counts repetitions and the others how often it is shown; 0 is for ever in all."""
+    settings = {} if loop is None else {"loop": loop}
+    data = saved(moving("RGB")[0], source, save_all=True, append_images=moving("RGB")[1:], **settings)
+    assert encoded_again(data, target)[0].info.get("loop") == expected
+
+
+def test_the_still_of_a_png_for_old_viewers_is_no_frame():
+    first, *others = moving("RGB")
+    data = saved(first, "PNG", save_all=True, append_images=others, default_image=True, duration=[50, 60, 70])
+    result, belongings = encoded_again(data, "GIF")
+    assert result.n_frames == 3 and belongings.durations == [50, 60, 70]
+    assert np.array_equal(seen(result, 0)[..., :3], np.asarray(others[0]))
+
+
+def test_the_small_copy_in_a_tiff_is_no_page():
+    small = scene().resize((24, 30))
+    small.encoderinfo = {"tiffinfo": {254: 1}}
+    data = saved(scene(), "TIFF", save_all=True, append_images=[small])
+    with files.opened(io.BytesIO(data)) as image:
+        assert image.n_frames == 2 and files.frame_count(image) == 1
+
+
+@pytest.mark.parametrize("format", ["JPEG", "BMP"])
+def test_what_is_transparent_turns_white_where_there_is_no_transparency(format):
+    image = scene().convert("RGBA")
+    image.paste((250, 0, 250, 0), (0, 0, 96, 64))
+    result = np.asarray(Image.open(io.BytesIO(files.encode([image], format, quality=100))))
+    assert result.shape == (120, 96, 3) and result[:56].min() > 250 and result[72:].mean() < 200
+
+
+@pytest.mark.parametrize("format", sorted(files.LARGEST_SIDE))
+def test_the_largest_side_of_a_format_is_written_and_no_more(format):
+    side = files.LARGEST_SIDE[format]
+    if format == "AVIF":
+        pytest.skip("takes seconds")
+    Image.new("L", (side, 1)).save(io.BytesIO(), format)
+    with pytest.raises(Exception):  # noqa: B017  (whatever the encoder raises)
+        Image.new("L", (side + 1, 1)).save(io.BytesIO(), format)
+
+
+# folders
+
+
+def test_hidden_folders_are_passed_over_and_links_are_followed_once(tmp_path):
+    for name in ("root/a.png", "root/sub/b.png", "root/.cache/c.png", "root/.d.png", "far/e.png", "far/deep/f.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    root = tmp_path / "root"
+    try:
+        for link, target in (
+            ("a link", "far"),
+            ("again", "far"),
+            ("sub/up", "root"),
+            ("sub/deep", "far/deep"),
+            ("0sub", "root/sub"),
+            ("gone", "nowhere"),
+        ):
+            (root / link).symlink_to(tmp_path / target)
+        (root / "g.png").symlink_to(tmp_path / "far/e.png")
+    except OSError:
+        pytest.skip("this system makes no links")
+    found = [path.relative_to(root).as_posix() for path in files.files_below(root)]
+    assert found == ["a link/deep/f.png", "a link/e.png", "a.png", "g.png", "sub/b.png"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(SDPGANError, match=r"out\.png cannot be written: No space left"):
+        files.write_whole(tmp_path / "new" / "out.png", b"data")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+# files that once failed
+
+
+@pytest.mark.parametrize("name", ["photo.avif", "saved_from_web.jfif", "phone_mpo.jpg", "last_byte.jpg"])
+def test_files_that_once_failed_are_read(cases, name):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SDPGANWarning)
+        assert files.read_rgb(cases / name).std() > 20
