@@ -79,7 +79,7 @@ def coarse_to_fine(height: int, width: int, brush_size: int) -> list[tuple[int, 
     """The sizes at which a photo of `height` x `width` pixels is painted, one after the other; the last is its own.
 
     At the first the shorter side is about `brush_size`, and each is at most 2 to 2.4 times the one before. The sides
-    are multiples of 4. A photo of about `brush_size`, or below, is painted once, and so is any with a `brush_size` of 0.
+    are multiples of 4. A photo of about `brush_size`, or below, is painted once; so is any with `brush_size` 0.
     """
     ratio = min(height, width) / brush_size if brush_size else 1
     steps = max(0, math.ceil(math.log(max(ratio, 1)) / math.log(LARGEST_STEP) - 0.2))

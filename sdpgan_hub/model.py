@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from huggingface_hub import HfApi, ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from . import card, checkpoint, filters, imaging, styles
+from . import card, checkpoint, filters, pipeline, styles
 from .errors import SDPGANError
-from .imaging import ImageLike, Picture
+from .imaging import ImageLike
 from .networks import MIN_SIZE, SIZE_MULTIPLE, Generator, SaliencyFeatures, SaliencyNetwork
 
 PAPER_URL = "https://doi.org/10.1109/TIP.2020.3036754"
-BATCH_PIXELS = 512 * 512
-"""Images of one size share a batch up to this many pixels; a larger image is a batch of its own."""
+HUB_METADATA = {
+    "library_name": "sdpgan_hub",
+    "pipeline_tag": "image-to-image",
+    "license": "apache-2.0",
+    "tags": ["model_hub_mixin", "pytorch_model_hub_mixin", "saliency", "sdp-gan", "style-transfer"],
+}
+"""The front matter of every model's card."""
 LATER_ARGUMENTS = {
     "saliency_network": True,
     "keep_detail": 0.0,
@@ -38,10 +43,10 @@ LATER_ARGUMENTS = {
 class SDPGAN(
     nn.Module,
     PyTorchModelHubMixin,
-    library_name="sdpgan_hub",
-    pipeline_tag="image-to-image",
-    license="apache-2.0",
-    tags=["sdp-gan", "style-transfer", "saliency"],
+    library_name=HUB_METADATA["library_name"],
+    pipeline_tag=HUB_METADATA["pipeline_tag"],
+    license=HUB_METADATA["license"],
+    tags=list(HUB_METADATA["tags"]),
     paper_url=PAPER_URL,
 ):
     """A saliency network S and a generator G that paints a photo with S's features.
@@ -136,7 +141,7 @@ class SDPGAN(
         boxes: Tensor | None = None,
         noise_starts: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Photos to paintings and their saliency maps, with one run of S; crops of photos are painted once, as they are.
+        """Photos to paintings and their saliency maps; crops of photos are painted once, as they are.
 
         Args:
             x: N x 3 x H x W, RGB in [-1, 1]; H and W multiples of 4, at least 16.
@@ -247,12 +252,11 @@ class SDPGAN(
         def network(x: Tensor) -> tuple[Tensor, ...]:
             return self._paint(x, share, return_saliency)
 
-        results = self._run(network, image, max_size)
         paintings, maps = [], []
-        for picture, outputs in results:
+        for picture, outputs in pipeline.run(self, network, image, max_size):
             paintings.append(picture.restore(outputs[0]))
             if return_saliency:
-                maps.append(_saliency_array(picture, outputs[1]))
+                maps.append(pipeline.saliency_array(picture, outputs[1]))
         if not isinstance(image, (list, tuple)):
             return (paintings[0], maps[0]) if return_saliency else paintings[0]
         return (paintings, maps) if return_saliency else paintings
@@ -277,8 +281,8 @@ class SDPGAN(
             seen = self._seen(x)
             return (self._full_size(self.saliency_network(seen)[0], seen, x),)
 
-        results = self._run(network, image, max_size)
-        maps = [_saliency_array(picture, outputs[0]) for picture, outputs in results]
+        results = pipeline.run(self, network, image, max_size)
+        maps = [pipeline.saliency_array(picture, outputs[0]) for picture, outputs in results]
         return maps if isinstance(image, (list, tuple)) else maps[0]
 
     @classmethod
@@ -318,7 +322,8 @@ class SDPGAN(
             local_files_only=local_files_only,
             force_download=force_download,
         )
-        types = {name: type(default) for name, default in cls._hub_mixin_jsonable_default_values.items()}
+        parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+        types = {parameter.name: type(parameter.default) for parameter in parameters}
         arguments = checkpoint.read_config(source.config, types, LATER_ARGUMENTS)
         try:
             with torch.device("meta"):
@@ -436,7 +441,7 @@ class SDPGAN(
 
     def _render_card(self, model_id: str, dtype: torch.dtype, keywords: Mapping[str, Any] | None) -> str:
         return card.render(
-            self._hub_mixin_info.model_card_data.to_dict(),
+            HUB_METADATA,
             keywords,
             model_id=model_id,
             config=self.config,
@@ -456,57 +461,6 @@ class SDPGAN(
                 "This model was trained without a saliency network (saliency_network: false) and has no saliency maps."
             )
 
-    def _run(
-        self,
-        network: Callable[[Tensor], tuple[Tensor, ...]],
-        image: ImageLike | Sequence[ImageLike],
-        max_size: int | None,
-    ) -> Iterator[tuple[Picture, tuple[Tensor, ...]]]:
-        """Each image and what `network` makes of it, at the image's size; runs of images of one size as batches."""
-        if max_size is not None and (not isinstance(max_size, int) or max_size < MIN_SIZE):
-            raise SDPGANError(f"max_size is {max_size!r}; give a whole number of pixels from {MIN_SIZE} up, or None.")
-        waiting: list[Picture] = []
-        for picture in _read_each(image):
-            if waiting and not _share_a_batch(waiting, picture):
-                yield from self._run_batch(network, waiting, max_size)
-                waiting = []
-            waiting.append(picture)
-        if waiting:
-            yield from self._run_batch(network, waiting, max_size)
-
-    def _run_batch(
-        self, network: Callable[[Tensor], tuple[Tensor, ...]], pictures: list[Picture], max_size: int | None
-    ) -> Iterator[tuple[Picture, tuple[Tensor, ...]]]:
-        signed = torch.cat([picture.signed.to(self.device) for picture in pictures])
-        pixels = signed.shape[-2] * signed.shape[-1]
-        chunks = [self._infer(network, chunk, max_size) for chunk in signed.split(max(1, BATCH_PIXELS // pixels))]
-        outputs = (torch.cat(parts) for parts in zip(*chunks, strict=True))
-        counts = [len(picture.signed) for picture in pictures]
-        each = zip(*(output.split(counts) for output in outputs), strict=True)
-        return zip(pictures, each, strict=True)
-
-    @torch.inference_mode()
-    def _infer(
-        self, network: Callable[[Tensor], tuple[Tensor, ...]], signed: Tensor, max_size: int | None
-    ) -> tuple[Tensor, ...]:
-        """N x 3 x H x W of any size to the outputs of `network`, float32 at that size."""
-        size = signed.shape[-2:]
-        working = imaging.limited_size(*size, max_size)
-        x = signed if working == tuple(size) else imaging.resize(signed, *working)
-        x = imaging.pad(x).to(next(self.parameters()).dtype)
-        try:
-            outputs = [output[..., : working[0], : working[1]].float() for output in network(x)]
-        except RuntimeError as error:
-            if not _ran_out_of_memory(error):
-                raise
-            raise SDPGANError(
-                f"An image of {size[1]} x {size[0]} pixels needs more memory than {self.device} has; give max_size=, "
-                "such as 1024."
-            ) from error
-        if not all(torch.isfinite(output).all() for output in outputs):
-            raise SDPGANError(f"The model gave values that are not finite in {x.dtype}; use torch.float32 or bfloat16.")
-        return tuple(output if working == tuple(size) else imaging.resize(output, *size) for output in outputs)
-
 
 def _check_keep_detail(share: float, saliency_network: bool) -> None:
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
@@ -525,32 +479,6 @@ def _check_noise(amplitude: float) -> None:
     number = isinstance(amplitude, (int, float)) and not isinstance(amplitude, bool)
     if not number or not 0 <= amplitude < math.inf:
         raise SDPGANError(f"noise is {amplitude!r}; give a number from 0 (none) up.")
-
-
-def _read_each(image: ImageLike | Sequence[ImageLike]) -> Iterator[Picture]:
-    if not isinstance(image, (list, tuple)):
-        yield imaging.read(image)
-        return
-    for number, item in enumerate(image, start=1):
-        try:
-            yield imaging.read(item)
-        except SDPGANError as error:
-            raise SDPGANError(f"Image {number} of {len(image)}: {error}") from error
-
-
-def _share_a_batch(waiting: list[Picture], picture: Picture) -> bool:
-    count = sum(len(other.signed) for other in waiting) + len(picture.signed)
-    height, width = picture.signed.shape[-2:]
-    return waiting[0].signed.shape[-2:] == (height, width) and count * height * width <= BATCH_PIXELS
-
-
-def _saliency_array(picture: Picture, signed: Tensor) -> np.ndarray:
-    maps = imaging.from_signed(signed, torch.float32)[:, 0].cpu().numpy()
-    return maps if picture.batched else maps[0]
-
-
-def _ran_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _parameter_count(network: nn.Module) -> int:

@@ -151,7 +151,7 @@ def test_a_list_gives_a_list_equal_to_its_images_one_by_one(either, photo):
 def test_images_of_one_size_share_a_batch_up_to_the_limit(model, photo, monkeypatch):
     batches = []
     hook = model.generator.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0])))
-    monkeypatch.setattr("sdpgan_hub.model.BATCH_PIXELS", 2 * photo.shape[0] * photo.shape[1])
+    monkeypatch.setattr("sdpgan_hub.pipeline.BATCH_PIXELS", 2 * photo.shape[0] * photo.shape[1])
     try:
         model.stylize([photo, photo, photo, photo[:20], torch.rand(5, 3, 61, 44)])
     finally:

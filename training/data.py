@@ -131,9 +131,9 @@ class UnpairedImages(Dataset):
         config: gives image_size, photo_scales, painting_scales, crop_size, saliency_size, tone_jitter, seed and
             whether there are references.
 
-    Gives float32 tensors: photo, painting, edge_blurred 3 x crop x crop in [-1, 1]; reference 1 x crop x crop in
-    [0, 1] where the config needs it; with brush_size, `repainted`, whether the photo is to be painted over a painting of
-    half its size, as every other one is. With saliency_size s, also photo_whole and painting_whole 3 x s x s, what S sees;
+    Gives float32 tensors: photo, painting, edge_blurred 3 x crop x crop in [-1, 1]; reference 1 x crop x crop in [0, 1]
+    where the config needs it; with brush_size, `repainted`, whether the photo is to be painted over a painting of half
+    its size, as every other one is. With saliency_size s, also photo_whole and painting_whole 3 x s x s, what S sees;
     photo_box and painting_box, where the crops lie in them (`filters.crop_and_resize`); and the reference is the whole
     photo's, 1 x s x s.
     """

@@ -22,7 +22,6 @@ from sdpgan_hub.filters import luma
 
 from .config import ADVERSARIAL_LOSSES
 
-
 SHIFT_MARGIN = 16
 """Pixels at the border where a photo and its shifted copy see different things."""
 
