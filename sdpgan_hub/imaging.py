@@ -55,14 +55,21 @@ class Picture:
     """A user's image, ready for the networks.
 
     Attributes:
-        signed: N x 3 x H x W, float32, RGB in [-1, 1]; N is 1 unless the image was a batched tensor.
-        restore: takes N x 3 x H x W in [-1, 1] to the kind of image that was read.
+        values: N x 1 or 3 x H x W, grey or RGB, as it was stored; N is 1 unless the image was a batched tensor.
+        restore: takes N x 3 x H x W in [-1, 1], or whole numbers of `dtype`, to the kind of image that was read.
+        dtype: that of the result.
         batched: whether the image was a batched tensor.
     """
 
-    signed: Tensor
+    values: Tensor
     restore: Callable[[Tensor], Any]
+    dtype: torch.dtype = torch.uint8
     batched: bool = False
+
+    @property
+    def signed(self) -> Tensor:
+        """N x 3 x H x W, float32, RGB in [-1, 1]."""
+        return to_signed(self.values).expand(-1, 3, -1, -1)
 
 
 def to_signed(image: Tensor) -> Tensor:
@@ -71,7 +78,9 @@ def to_signed(image: Tensor) -> Tensor:
 
 
 def from_signed(signed: Tensor, dtype: torch.dtype = torch.uint8) -> Tensor:
-    """The inverse of `to_signed`: clips to [-1, 1], and rounds where `dtype` holds whole numbers."""
+    """The inverse of `to_signed`: clips to [-1, 1], and rounds where `dtype` holds whole numbers, which stay."""
+    if signed.dtype == dtype and not dtype.is_floating_point:
+        return signed
     white = _WHITE[dtype]
     values = (signed.to(torch.float32).clamp(-1, 1) + 1) * (white / 2)
     return (values if dtype.is_floating_point else values.round()).to(dtype)
@@ -183,7 +192,7 @@ def _read_pil(image: PIL.Image.Image) -> Picture:
             result.info["icc_profile"] = profile
         return result
 
-    return Picture(_signed_from_channels_last(values), restore)
+    return Picture(_channels_first(values), restore)
 
 
 def _decode(image: PIL.Image.Image) -> tuple[np.ndarray, PIL.Image.Image | None]:
@@ -229,7 +238,7 @@ def _read_numpy(image: np.ndarray) -> Picture:
         colours = _channels_last(from_signed(signed, dtype)[0]).astype(image.dtype, copy=False)
         return colours if alpha is None else np.concatenate([colours, alpha], axis=-1, dtype=image.dtype)
 
-    return Picture(_signed_from_channels_last(values), restore)
+    return Picture(_channels_first(values), restore, dtype)
 
 
 def _read_tensor(image: Tensor) -> Picture:
@@ -253,8 +262,7 @@ def _read_tensor(image: Tensor) -> Picture:
         result = torch.cat([values, alpha], dim=1) if alpha.shape[1] else values
         return result if image.ndim == 4 else result[0]
 
-    signed = to_signed(colours).expand(-1, 3, -1, -1)
-    return Picture(signed, restore, batched=image.ndim == 4)
+    return Picture(colours, restore, image.dtype, batched=image.ndim == 4)
 
 
 def _check_floats(lowest: float, highest: float, name: str) -> None:
@@ -266,10 +274,9 @@ def _check_floats(lowest: float, highest: float, name: str) -> None:
         )
 
 
-def _signed_from_channels_last(values: np.ndarray) -> Tensor:
-    """H x W x 1 or 3 values to 1 x 3 x H x W in [-1, 1]."""
-    channels_first = torch.from_numpy(np.array(values.transpose(2, 0, 1), order="C"))
-    return to_signed(channels_first).expand(3, -1, -1)[None]
+def _channels_first(values: np.ndarray) -> Tensor:
+    """H x W x 1 or 3 values to 1 x 1 or 3 x H x W."""
+    return torch.from_numpy(np.array(values.transpose(2, 0, 1), order="C"))[None]
 
 
 def _channels_last(image: Tensor) -> np.ndarray:

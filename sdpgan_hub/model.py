@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from . import card, checkpoint, filters, pipeline, styles
 from .errors import SDPGANError
 from .imaging import ImageLike
-from .networks import MIN_SIZE, SIZE_MULTIPLE, Generator, SaliencyFeatures, SaliencyNetwork
+from .networks import MIN_SIZE, SIZE_MULTIPLE, Generator, SaliencyFeatures, SaliencyNetwork, check_size
 
 PAPER_URL = "https://doi.org/10.1109/TIP.2020.3036754"
 HUB_METADATA = {
@@ -153,53 +153,33 @@ class SDPGAN(
             The paintings, N x 3 x H x W in [-1, 1], and the maps, N x 1 x H x W in [-1, 1]; None for the maps where S
             is left out. With `whole`, the maps are those of the whole photos, at the size of the copies.
         """
-        if self.saliency_network is None:
-            painting = self._coarse_to_fine(x) if whole is None else self._generate(x, None, noise_starts)
-            return painting, None
         if whole is None:
-            seen = self._seen(x)
-            saliency, features = self.saliency_network(seen)
-            return self._coarse_to_fine(x, features, saliency, seen), self._full_size(saliency, seen, x)
+            check_size(x)
+            results: list[pipeline.Tile] = []
+            painter = pipeline.Painter(self, pipeline.Photo(x, signed=True))
+            painter.paint(lambda _, tile: results.append(tile), saliency=self.saliency_network is not None)
+            return results[0].painting, results[0].saliency
+        if self.saliency_network is None:
+            return self.generate(x, None, noise_starts), None
         saliency, features = self.saliency_network(whole)
         height, width = x.shape[-2:]
-        cropped = [
+        cropped = tuple(
             filters.crop_and_resize(feature, boxes, height >> level, width >> level)
             for level, feature in enumerate(features)
-        ]
-        return self._generate(x, cropped, noise_starts), saliency
+        )
+        return self.generate(x, cropped, noise_starts), saliency
 
-    def _coarse_to_fine(
-        self,
-        x: Tensor,
-        features: SaliencyFeatures | None = None,
-        saliency: Tensor | None = None,
-        seen: Tensor | None = None,
-    ) -> Tensor:
-        """Paintings of whole photos, each size over the one before."""
-        painting = None
-        for size in filters.coarse_to_fine(*x.shape[-2:], self.config["brush_size"]):
-            photo = x if size == x.shape[-2:] else filters.resized(x, *size)
-            if painting is not None:
-                here = None if saliency is None else self._full_size(saliency, seen, photo)
-                photo = filters.underpainted(painting, photo, here)
-            painting = self._generate(photo, features)
-        return painting
+    def generate(self, x: Tensor, features: SaliencyFeatures | None, noise_starts: Tensor | None = None) -> Tensor:
+        """G of photos or parts of them, with noise and S's features, once and as they are.
 
-    def _seen(self, x: Tensor) -> Tensor:
-        """What S sees of whole photos: copies of `saliency_size`, or the photos themselves."""
-        size = self.config["saliency_size"]
-        return filters.resized(x, size, size) if size else x
+        Args:
+            x: as for `forward`.
+            features: those of `SaliencyNetwork.encode`, of x or a smaller copy; None for a model that takes none.
+            noise_starts: as for `forward`; one row for all of x, or one for each.
 
-    def _full_size(self, saliency: Tensor, seen: Tensor, x: Tensor) -> Tensor:
-        """S's map of the copy `seen` of the photo at the size of x."""
-        if seen.shape == x.shape:
-            return saliency
-        if not self.config["saliency_size"]:
-            return filters.resized(saliency, *x.shape[-2:])
-        return filters.guided_enlargement(saliency, seen, x)
-
-    def _generate(self, x: Tensor, features: SaliencyFeatures | None, noise_starts: Tensor | None = None) -> Tensor:
-        """G of photos with noise and S's features."""
+        Returns:
+            N x 3 x H x W in [-1, 1].
+        """
         if self.config["noise"]:
             height, width = x.shape[-2:]
             starts = torch.zeros(1, 2).long() if noise_starts is None else noise_starts
@@ -207,23 +187,18 @@ class SDPGAN(
             x = x + self.config["noise"] * noise.to(x)
         return self.generator(x, features if self.generator.feature_concatenation else None)
 
-    def _paint(self, x: Tensor, keep_detail: float, map_wanted: bool) -> tuple[Tensor, ...]:
-        """The painting and, where wanted, the map; without S's decoder, or S, where neither needs it."""
-        if not (keep_detail or map_wanted or self.config["brush_size"]):
-            features = self.saliency_network.encode(self._seen(x)) if self.generator.feature_concatenation else None
-            return (self._generate(x, features),)
-        painting, saliency = self(x)
-        if keep_detail:
-            painting = filters.keep_detail(painting, x, saliency, keep_detail)
-        return (painting, saliency) if map_wanted else (painting,)
-
     def stylize(
         self,
         image: ImageLike | Sequence[ImageLike],
         *,
         return_saliency: bool = False,
         max_size: int | None = None,
+        tile: int | str | None = "auto",
+        brush: float = 1.0,
+        strength: float = 1.0,
+        keep_color: bool = False,
         keep_detail: float | None = None,
+        mask: ImageLike | Sequence[ImageLike] | None = None,
     ) -> Any:
         """Photos to paintings of the same kind and size.
 
@@ -232,57 +207,74 @@ class SDPGAN(
                 shapes, dtypes and value ranges, and what each comes back as (a path as a PIL image).
             return_saliency: also give what `saliency_map` gives, without running S a second time.
             max_size: paint at no more than this many pixels along the longer side, and enlarge the painting to the
-                photo's size. Bounds time and memory, which grow with the number of pixels, at the price of detail: with
-                base_channels 64 in float32 on a CPU, painting takes about 2.3 kB a pixel, 28 GB for 12 megapixels.
+                photo's size. Bounds time and memory at the price of detail.
+            tile: a photo is painted whole where that takes 2 GB at most and there is room, else in overlapping tiles
+                ("auto"); in tiles of this many pixels a side; or whole at any price (None). Tiles change no pixel by
+                more than a grey level where normalization is "pixel". Models with "instance" paint tiles by the mean
+                and variance of a copy of 512 px (URST: Chen et al., AAAI 2022), not by those of the photo.
+            brush: how broad the strokes are beside the style's own, from above 0; 2 doubles them, and the photo is then
+                painted first at half of `brush_size`, or of its own size where `brush_size` is 0. Strokes cannot be
+                finer than those painted at the photo's own size.
+            strength: from 0 (the photo) over 1 (the painting) up (more of the painting than there is).
+            keep_color: whether the painting has the photo's chroma and gives luma alone (ITU-R BT.601).
             keep_detail: the share, 0 to 1, of the photo's fine structure that the painting has where S is highest; None
-                takes the style's own, `config["keep_detail"]`.
+                takes the style's own, `config["keep_detail"]`, or 1 with a mask.
+            mask: an image of the photo's size that takes the place of S's map: where it is white the photo's structure
+                stays, painted with the finest brush alone and kept as `keep_detail` says. For a list, one for all
+                photos, or a list of as many.
 
         Returns:
             The painting, or a list of them for a list; with `return_saliency`, (painting, map) or (paintings, maps).
 
         Raises:
-            SDPGANError: if an image cannot be read, memory runs out, keep_detail is not from 0 to 1, or a map or a
-                keep_detail above 0 is asked of a model without S.
+            SDPGANError: if an image cannot be read, memory runs out, an argument is out of its range, a mask is not of
+                its photo's size, or a map or a keep_detail without a mask is asked of a model without S.
         """
         if return_saliency:
             self._check_saliency_network()
-        share = self.config["keep_detail"] if keep_detail is None else keep_detail
-        _check_keep_detail(share, self.saliency_network is not None)
-
-        def network(x: Tensor) -> tuple[Tensor, ...]:
-            return self._paint(x, share, return_saliency)
-
-        paintings, maps = [], []
-        for picture, outputs in pipeline.run(self, network, image, max_size):
-            paintings.append(picture.restore(outputs[0]))
-            if return_saliency:
-                maps.append(pipeline.saliency_array(picture, outputs[1]))
+        own = self.config["keep_detail"] if mask is None else 1.0
+        share = own if keep_detail is None else keep_detail
+        _check_keep_detail(share, self.saliency_network is not None or mask is not None)
+        options = pipeline.Options(
+            saliency=return_saliency,
+            max_size=max_size,
+            tile=tile,
+            brush=brush,
+            strength=strength,
+            keep_color=keep_color,
+            keep_detail=share,
+        )
+        results = list(pipeline.run(self, image, options, mask))
         if not isinstance(image, (list, tuple)):
-            return (paintings[0], maps[0]) if return_saliency else paintings[0]
+            return results[0] if return_saliency else results[0][0]
+        paintings, maps = [painting for painting, _ in results], [map_ for _, map_ in results]
         return (paintings, maps) if return_saliency else paintings
 
-    def saliency_map(self, image: ImageLike | Sequence[ImageLike], *, max_size: int | None = None) -> Any:
+    def saliency_map(
+        self,
+        image: ImageLike | Sequence[ImageLike],
+        *,
+        max_size: int | None = None,
+        tile: int | str | None = "auto",
+    ) -> Any:
         """Where people look in a photo.
 
         Args:
             image: as for `stylize`.
             max_size: as for `stylize`.
+            tile: as for `stylize`.
 
         Returns:
             A NumPy array, float32, H x W in [0, 1], 1 where people look; N x H x W for a batched tensor; a list for a
             list.
 
         Raises:
-            SDPGANError: if an image cannot be read, memory runs out, or S is left out of this model.
+            SDPGANError: if an image cannot be read, memory runs out, an argument is out of its range, or S is left out
+                of this model.
         """
         self._check_saliency_network()
-
-        def network(x: Tensor) -> tuple[Tensor, ...]:
-            seen = self._seen(x)
-            return (self._full_size(self.saliency_network(seen)[0], seen, x),)
-
-        results = pipeline.run(self, network, image, max_size)
-        maps = [pipeline.saliency_array(picture, outputs[0]) for picture, outputs in results]
+        options = pipeline.Options(painting=False, saliency=True, max_size=max_size, tile=tile)
+        maps = [map_ for _, map_ in pipeline.run(self, image, options)]
         return maps if isinstance(image, (list, tuple)) else maps[0]
 
     @classmethod
@@ -462,10 +454,9 @@ class SDPGAN(
             )
 
 
-def _check_keep_detail(share: float, saliency_network: bool) -> None:
-    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
-        raise SDPGANError(f"keep_detail is {share!r}; give a number from 0 (none of the photo's detail) to 1.")
-    if share and not saliency_network:
+def _check_keep_detail(share: float, has_map: bool) -> None:
+    pipeline.check_keep_detail(share)
+    if share and not has_map:
         raise SDPGANError("keep_detail needs the saliency network, which this model is without; leave it 0.")
 
 

@@ -430,8 +430,8 @@ def test_a_photo_larger_than_the_brush_size_is_painted_over_a_smaller_painting_o
         copy = filters.resized(photo, 64, 64)
         saliency, features = model.saliency_network(copy)
         map_ = filters.guided_enlargement(saliency, copy, photo)
-    small = once._generate(filters.resized(photo, 32, 48), features)
-    expected = once._generate(filters.underpainted(small, photo, map_), features)
+    small = once.generate(filters.resized(photo, 32, 48), features)
+    expected = once.generate(filters.underpainted(small, photo, map_), features)
     torch.testing.assert_close(model(photo)[0], expected, atol=1e-5, rtol=0)
     assert (once(photo)[0] - expected).abs().max() > 0.01
     of_its_size = photo[..., :32, :48]

@@ -390,7 +390,15 @@ def test_the_endpoint_says_what_it_takes_and_gives(client):
     endpoint = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert list(endpoint) == ["/stylize"]
     parameters = endpoint["/stylize"]["parameters"]
-    assert [value["parameter_name"] for value in parameters] == ["photo", "style", "keep_detail"]
+    assert [value["parameter_name"] for value in parameters] == [
+        "photo",
+        "style",
+        "keep_detail",
+        "brush",
+        "strength",
+        "keep_color",
+        "mask",
+    ]
     assert parameters[2]["parameter_has_default"] and parameters[2]["parameter_default"] == 0
     assert [value["label"] for value in endpoint["/stylize"]["returns"]] == ["painting", "saliency map"]
 
