@@ -32,7 +32,7 @@ BATCH_PIXELS = 512 * 512
 """Images of one size share a batch up to this many pixels; a larger image is a batch of its own."""
 WHOLE_BYTES = 2 * 2**30
 """With tile="auto", what takes less, and less than half of the free memory, is painted whole."""
-TILE_BYTES = 3 * 2**28
+TILE_BYTES = 5 * 2**27
 """What a tile of tile="auto" takes."""
 SMALLEST_TILE = 64
 """That tile="auto" takes however little memory is free."""
@@ -181,7 +181,7 @@ class Painter:
                 (len(self.photo.values), 3, *size), dtype=torch.float32, device=self.model.device
             )  # fmt: skip
             for core in cores:
-                outer = _widened(core, overlap, size)
+                outer = _widened(core, tile, overlap, size)
                 result = self.tile(size, outer, below, *wanted, statistics)
                 result = _cut(result, outer, core)
                 if last:
@@ -299,8 +299,8 @@ def tiles(size: tuple[int, int], side: int | None) -> list[Box]:
     edges = []
     for length in size:
         count = -(-length // side)
-        steps = [SIZE_MULTIPLE * round(length * number / count / SIZE_MULTIPLE) for number in range(count)]
-        edges.append(list(zip(steps, [*steps[1:], length], strict=True)))
+        step = SIZE_MULTIPLE * math.ceil(length / count / SIZE_MULTIPLE)
+        edges.append([(start, min(start + step, length)) for start in range(0, length, step)])
     return [(*rows, *columns) for rows in edges[0] for columns in edges[1]]
 
 
@@ -461,7 +461,7 @@ def _tile_side(painter: Painter, options: Options) -> int | None:
     if options.tile != "auto":
         return options.tile
     model, (height, width) = painter.model, painter.photo.size
-    maps = 9 if painter.tiles_for_s else 7
+    maps = 14 if painter.tiles_for_s else 11  # of full resolution, at the peak
     a_pixel = len(painter.photo.values) * maps * model.config["base_channels"] * painter.dtype.itemsize
     free = free_memory(model.device)
     if height * width * a_pixel <= min(WHOLE_BYTES, free / 2):
@@ -510,14 +510,16 @@ def _whole(size: tuple[int, int]) -> Box:
     return 0, size[0], 0, size[1]
 
 
-def _widened(core: Box, overlap: int, size: tuple[int, int]) -> Box:
-    top, bottom, left, right = core
-    return (
-        max(0, top - overlap),
-        min(size[0], bottom + overlap),
-        max(0, left - overlap),
-        min(size[1], right + overlap),
-    )
+def _widened(core: Box, side: int | None, overlap: int, size: tuple[int, int]) -> Box:
+    """The tile with its overlap, of one size at the border too, so that each tile reuses the memory of the last."""
+    if side is None:
+        return core
+    edges = []
+    for start, length in zip(core[::2], size, strict=True):
+        window = min(length, side // SIZE_MULTIPLE * SIZE_MULTIPLE + 2 * overlap)
+        first = min(max(0, start - overlap), length - window)
+        edges += [first, first + window]
+    return tuple(edges)
 
 
 def _cut(tile: Tile, outer: Box, core: Box) -> Tile:

@@ -36,9 +36,9 @@ def photo_of(megapixels: float, path: Path) -> tuple[int, int]:
 def measure(megapixels: float, options: list[str], folder: Path) -> dict[str, float]:
     photo, painting = folder / "photo.jpg", folder / "painting.jpg"
     width, height = photo_of(megapixels, photo)
-    command = [sys.executable, "-m", "sdpgan_hub", "stylize", photo, "-o", painting, "--overwrite", *options]
+    command = [sys.executable, "-m", "sdpgan_hub", "stylize", photo, "-o", painting, "--overwrite", "--quiet"]
     started = time.perf_counter()
-    process = subprocess.Popen(command, cwd=ROOT)
+    process = subprocess.Popen([*command, *options], cwd=ROOT)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         sys.exit(f"bench_tiles.py: {' '.join(map(str, command))} failed.")
