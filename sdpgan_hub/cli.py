@@ -124,6 +124,26 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="0..1",
         help="the share of the photo's fine structure that is kept where people look (default: the style's own)",
     )
+    stylize.add_argument(
+        "--mask",
+        metavar="PATH",
+        help="an image of the photo's size, white where its structure stays; in place of the style's own map",
+    )
+    stylize.add_argument(
+        "--brush",
+        type=_brush,
+        default=1.0,
+        metavar="FACTOR",
+        help="how broad the strokes are beside the style's own: 2 doubles them (default: 1)",
+    )
+    stylize.add_argument(
+        "--strength",
+        type=_factor,
+        default=1.0,
+        metavar="FACTOR",
+        help="0 the photo, 1 the painting (default), beyond 1 more of it",
+    )
+    stylize.add_argument("--keep-color", action="store_true", help="paint light and dark, and keep the photo's colours")
     stylize.set_defaults(run=run_stylize)
 
     saliency = commands.add_parser(
@@ -198,6 +218,14 @@ def _add_style(parser: argparse.ArgumentParser) -> None:
         metavar="PIXELS",
         help="work at no more than this along the longer side and enlarge the result: less memory, less detail",
     )
+    parser.add_argument(
+        "--tile",
+        type=_tile,
+        default="auto",
+        metavar="PIXELS",
+        help="paint in squares of this side, which bounds memory; off: the photo whole (default: auto, by its size and "
+        "the free memory)",
+    )
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: a GPU where there is one)")
 
 
@@ -211,6 +239,30 @@ def _max_size(text: str) -> int:
     if not text.isdecimal() or int(text) < MIN_SIZE:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from {MIN_SIZE} up")
     return int(text)
+
+
+def _tile(text: str) -> int | str | None:
+    if text in ("auto", "off"):
+        return "auto" if text == "auto" else None
+    if not text.isdecimal() or int(text) < MIN_SIZE:
+        raise argparse.ArgumentTypeError(f"{text} is not auto, off, or a whole number from {MIN_SIZE} up")
+    return int(text)
+
+
+def _factor(text: str) -> float:
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = -1
+    if not 0 <= factor < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 up")
+    return factor
+
+
+def _brush(text: str) -> float:
+    if _factor(text) == 0:
+        raise argparse.ArgumentTypeError("0 is no breadth of a brush; give a number above 0")
+    return float(text)
 
 
 def _share(text: str) -> float:
@@ -245,10 +297,21 @@ def run_stylize(options: argparse.Namespace) -> int:
     jobs = plan(options, tag, lambda suffix: suffix if suffix in OUTPUT_FORMATS else ".png")
     if not jobs:
         return _report(options, jobs, [])
+    if options.mask:
+        _checked_input(options.mask)
     model = _load(options)
 
     def paint(image: Image.Image) -> Image.Image:
-        return model.stylize(image, max_size=options.max_size, keep_detail=options.keep_detail)
+        return model.stylize(
+            image,
+            max_size=options.max_size,
+            tile=options.tile,
+            brush=options.brush,
+            strength=options.strength,
+            keep_color=options.keep_color,
+            keep_detail=options.keep_detail,
+            mask=options.mask,
+        )
 
     return run(jobs, options, paint)
 
@@ -261,9 +324,8 @@ def run_saliency(options: argparse.Namespace) -> int:
         return _report(options, jobs, [])
     if options.method == "network":
         model = _load(options)
-        return run(
-            jobs, options, lambda image: _view(image, model.saliency_map(image, max_size=options.max_size), view)
-        )
+        limits = {"max_size": options.max_size, "tile": options.tile}
+        return run(jobs, options, lambda image: _view(image, model.saliency_map(image, **limits), view))
     find = _classic(options.method)
     return run(jobs, options, lambda image: _view(image, find(image), view))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -16,12 +17,16 @@ WITHOUT_ANTIALIASING = ("mps",)
 """Devices for which F.interpolate has no antialiasing in every version of torch that is supported."""
 DETAIL_SIGMA = 4.0
 """Fine structure is what a Gaussian of this many pixels leaves out."""
+DETAIL_REACH = round(3 * DETAIL_SIGMA)
+"""Where that Gaussian ends, in pixels."""
 NOISE_PERIOD = 1024
 """Rows and columns after which `smooth_noise` repeats itself."""
 NOISE_SCALES = (8, 16)
 """Distances in pixels between the random values of the layers of `smooth_noise`: those between broad strokes."""
 LARGEST_STEP = 2.4
 """`coarse_to_fine` enlarges by less than this from one size to the next."""
+READ_PIXELS = 2**20
+"""Of an image that `resized_part` reads at a time."""
 GUIDE_RADIUS = 2
 """Of the guided filter's windows, in pixels of the small map."""
 GUIDE_EPSILON = 0.003
@@ -53,6 +58,69 @@ def _weights(before: int, after: int, mode: str) -> Tensor:
     return F.interpolate(one, (after, before), mode=mode, antialias=True)[0, 0]
 
 
+Box = tuple[int, int, int, int]
+"""Top, bottom, left and right of a part of an image, in pixels; bottom and right are the first ones outside."""
+
+
+def triangle(x: Tensor) -> Tensor:
+    """The kernel of bilinear resizing."""
+    return (1 - x.abs()).clamp(min=0)
+
+
+def cubic(x: Tensor) -> Tensor:
+    """The kernel of bicubic resizing (Keys, 1981, a = -0.5)."""
+    x = x.abs()
+    near = (1.5 * x - 2.5) * x * x + 1
+    return torch.where(x < 1, near, torch.where(x < 2, ((2.5 - 0.5 * x) * x - 4) * x + 2, 0))
+
+
+KERNEL_RADII = {triangle: 1, cubic: 2}
+
+
+def resized_part(
+    read: Callable[[Box], Tensor],
+    source: tuple[int, int],
+    size: tuple[int, int],
+    box: Box,
+    kernel: Callable[[Tensor], Tensor] = triangle,
+) -> Tensor:
+    """A part of an image resized without aliasing, from the pixels that it depends on; whole, it is `resized`.
+
+    Args:
+        read: gives a box of the image, N x C x h x w, float32. No more than `READ_PIXELS`, or the pixels under one row
+            of the result, are read at a time.
+        source: height and width of the image.
+        size: height and width of the resized image.
+        box: the part of it that is wanted.
+        kernel: `triangle` (bilinear) or `cubic` (bicubic).
+
+    Returns:
+        N x C x h x w, float32.
+    """
+    top, bottom, left, right = box
+    first, last, across = _taps(source[1], size[1], left, right, kernel)
+    rows = max(1, int(READ_PIXELS / (last - first) * size[0] / source[0]))
+    strips = []
+    for start in range(top, bottom, rows):
+        above, below, down = _taps(source[0], size[0], start, min(start + rows, bottom), kernel)
+        image = read((above, below, first, last))
+        strips.append(down.to(image) @ image @ across.to(image).T)
+    return torch.cat(strips, dim=-2)
+
+
+def _taps(source: int, size: int, start: int, stop: int, kernel: Callable[[Tensor], Tensor]) -> tuple[int, int, Tensor]:
+    """The pixels `first` to `last` that pixels `start` to `stop` of the resized side are made of, and their weights."""
+    step = source / size
+    stretch = max(step, 1)
+    centres = (torch.arange(start, stop, device="cpu", dtype=torch.float64) + 0.5) * step
+    radius = KERNEL_RADII[kernel] * stretch
+    first = max(0, math.floor(centres[0].item() - radius))
+    last = min(source, math.ceil(centres[-1].item() + radius))
+    places = torch.arange(first, last, device="cpu", dtype=torch.float64) + 0.5
+    weights = kernel((places - centres[:, None]) / stretch)
+    return first, last, (weights / weights.sum(1, keepdim=True)).float()
+
+
 def crop_and_resize(maps: Tensor, boxes: Tensor, height: int, width: int) -> Tensor:
     """One box of each map, N x C x h x w, resized bilinearly to N x C x `height` x `width`.
 
@@ -78,6 +146,11 @@ def guided_enlargement(small_map: Tensor, small_photo: Tensor, photo: Tensor) ->
     Returns:
         N x 1 x H x W in [-1, 1].
     """
+    return along_lines(F.interpolate(guided_lines(small_map, small_photo), photo.shape[-2:], mode="bilinear"), photo)
+
+
+def guided_lines(small_map: Tensor, small_photo: Tensor) -> Tensor:
+    """The guided filter's slope and intercept around each pixel of the small photo, N x 2 x h x w."""
     guide, values = luma(small_photo.float()), small_map.float()
 
     def mean(image: Tensor) -> Tensor:
@@ -86,8 +159,12 @@ def guided_enlargement(small_map: Tensor, small_photo: Tensor, photo: Tensor) ->
     mean_guide, mean_values = mean(guide), mean(values)
     covariance = mean(guide * values) - mean_guide * mean_values
     slope = covariance / (mean(guide * guide) - mean_guide**2 + GUIDE_EPSILON)
-    line = torch.cat([mean(slope), mean(mean_values - slope * mean_guide)], dim=1)
-    slope, intercept = F.interpolate(line, photo.shape[-2:], mode="bilinear").split(1, dim=1)
+    return torch.cat([mean(slope), mean(mean_values - slope * mean_guide)], dim=1)
+
+
+def along_lines(lines: Tensor, photo: Tensor) -> Tensor:
+    """The map that lines at the photo's size, or at that of a part of it, give on its luma; N x 1 x H x W."""
+    slope, intercept = lines.split(1, dim=1)
     return (slope * luma(photo.float()) + intercept).clamp(-1, 1)
 
 
@@ -121,9 +198,13 @@ def underpainted(painting: Tensor, photo: Tensor, saliency: Tensor | None) -> Te
     Returns:
         N x 3 x H x W in [-1, 1].
     """
-    size = photo.shape[-2:]
-    coarse = resized(luma(resized(photo, *painting.shape[-2:])), *size)
-    broad = resized(painting, *size) + luma(photo) - coarse
+    difference = painting - luma(resized(photo, *painting.shape[-2:]))
+    return painted_over(resized(difference, *photo.shape[-2:]), photo, saliency)
+
+
+def painted_over(difference: Tensor, photo: Tensor, saliency: Tensor | None) -> Tensor:
+    """`underpainted`, of all photos or of a part of each, from P - Y(x') at the size of `photo`."""
+    broad = difference + luma(photo)
     if saliency is None:
         return broad.clamp(-1, 1)
     return torch.lerp(broad, photo, ((saliency + 1) / 2).to(broad.dtype)).clamp(-1, 1)
@@ -165,9 +246,24 @@ def keep_detail(painting: Tensor, photo: Tensor, saliency: Tensor, share: float)
     return (painting + share * (saliency + 1) / 2 * fine).clamp(-1, 1)
 
 
+def blended(painting: Tensor, photo: Tensor, strength: float, keep_color: bool) -> Tensor:
+    """x + strength (P - x), where x is the photo and P the painting, or with `keep_color` x + Y(P) - Y(x).
+
+    Y is the luma (ITU-R BT.601). So strength 0 is the photo, 1 the painting, and more than 1 exaggerates it.
+
+    Args:
+        painting: N x 3 x H x W in [-1, 1].
+        photo: of the same shape.
+        strength: from 0 up.
+        keep_color: the painting's luma with the photo's chroma.
+    """
+    change = painting - photo
+    return (photo + strength * (luma(change) if keep_color else change)).clamp(-1, 1)
+
+
 def _blurred(image: Tensor) -> Tensor:
     """One channel, after a Gaussian of `DETAIL_SIGMA` px, mirrored at the border."""
-    radius = round(3 * DETAIL_SIGMA)
+    radius = DETAIL_REACH
     places = torch.arange(-radius, radius + 1, device=image.device)
     taps = torch.exp(-0.5 * (places / DETAIL_SIGMA) ** 2)
     taps = (taps / taps.sum()).to(image.dtype)

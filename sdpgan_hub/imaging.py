@@ -56,14 +56,21 @@ class Picture:
     """A user's image, ready for the networks.
 
     Attributes:
-        signed: N x 3 x H x W, float32, RGB in [-1, 1]; N is 1 unless the image was a batched tensor.
-        restore: takes N x 3 x H x W in [-1, 1] to the kind of image that was read.
+        values: N x 1 or 3 x H x W, grey or RGB, as it was stored; N is 1 unless the image was a batched tensor.
+        restore: takes N x 3 x H x W in [-1, 1], or whole numbers of `dtype`, to the kind of image that was read.
+        dtype: that of the result.
         batched: whether the image was a batched tensor.
     """
 
-    signed: Tensor
+    values: Tensor
     restore: Callable[[Tensor], Any]
+    dtype: torch.dtype = torch.uint8
     batched: bool = False
+
+    @property
+    def signed(self) -> Tensor:
+        """N x 3 x H x W, float32, RGB in [-1, 1]."""
+        return to_signed(self.values).expand(-1, 3, -1, -1)
 
 
 def to_signed(image: Tensor) -> Tensor:
@@ -72,7 +79,9 @@ def to_signed(image: Tensor) -> Tensor:
 
 
 def from_signed(signed: Tensor, dtype: torch.dtype = torch.uint8) -> Tensor:
-    """The inverse of `to_signed`: clips to [-1, 1], and rounds where `dtype` holds whole numbers."""
+    """The inverse of `to_signed`: clips to [-1, 1], and rounds where `dtype` holds whole numbers, which stay."""
+    if signed.dtype == dtype and not dtype.is_floating_point:
+        return signed
     white = _WHITE[dtype]
     values = (signed.to(torch.float32).clamp(-1, 1) + 1) * (white / 2)
     return (values if dtype.is_floating_point else values.round()).to(dtype)
@@ -136,8 +145,8 @@ def _read_pil(image: PIL.Image.Image, name: str) -> Picture:
             result.putalpha(PIL.Image.fromarray(alpha))
         return result
 
-    signed = _signed_from_channels_last(values)
-    return Picture(signed if alpha is None else _without_hidden(signed, to_signed(torch.tensor(alpha))), restore)
+    stored = _channels_first(values)
+    return Picture(stored if alpha is None else _without_hidden(stored, torch.tensor(alpha)), restore)
 
 
 def _read_numpy(image: np.ndarray) -> Picture:
@@ -156,16 +165,16 @@ def _read_numpy(image: np.ndarray) -> Picture:
     if values.dtype.kind == "f":
         check_floats(values.min(), values.max(), "The NumPy image")
     alpha = image[..., 3:] if image.ndim == 3 and image.shape[2] == 4 else None
-    signed = _signed_from_channels_last(values)
+    stored = _channels_first(values)
     if alpha is not None:
-        signed = _without_hidden(signed, to_signed(torch.from_numpy(native[..., 3].copy())))
+        stored = _without_hidden(stored, torch.from_numpy(native[..., 3].copy()))
     dtype = torch.from_numpy(np.zeros(1, native.dtype)).dtype
 
     def restore(signed: Tensor) -> np.ndarray:
         colours = _channels_last(from_signed(signed, dtype)[0]).astype(image.dtype, copy=False)
         return colours if alpha is None else np.concatenate([colours, alpha], axis=-1, dtype=image.dtype)
 
-    return Picture(signed, restore)
+    return Picture(stored, restore, dtype)
 
 
 def _read_tensor(image: Tensor) -> Picture:
@@ -189,24 +198,24 @@ def _read_tensor(image: Tensor) -> Picture:
         result = torch.cat([values, alpha], dim=1) if alpha.shape[1] else values
         return result if image.ndim == 4 else result[0]
 
-    signed = to_signed(colours).expand(-1, 3, -1, -1)
     if alpha.shape[1]:
-        each = zip(signed.split(1), to_signed(alpha[:, 0]), strict=True)
-        signed = torch.cat([_without_hidden(one, its_alpha) for one, its_alpha in each])
-    return Picture(signed, restore, batched=image.ndim == 4)
+        each = zip(colours.split(1), alpha[:, 0], strict=True)
+        colours = torch.cat([_without_hidden(one, its_alpha) for one, its_alpha in each])
+    return Picture(colours, restore, image.dtype, batched=image.ndim == 4)
 
 
-def _without_hidden(signed: Tensor, alpha: Tensor) -> Tensor:
-    """1 x 3 x H x W as it looks; alpha, H x W in [-1, 1], says how much of each pixel is seen.
+def _without_hidden(values: Tensor, alpha: Tensor) -> Tensor:
+    """1 x C x H x W as it looks; alpha, H x W, says how much of each pixel is seen, and neither is in [-1, 1] yet.
 
     A pixel below half of the largest alpha takes as much of the colour of the nearest one above as it is transparent,
     so that what cannot be seen has no say in the painting; all others stay as they are.
     """
-    seen = np.nan_to_num((alpha.cpu().numpy() + 1) / 2).clip(0, 1)
+    seen = np.nan_to_num((to_signed(alpha).cpu().numpy() + 1) / 2).clip(0, 1)
     if seen.min() == 1:
-        return signed
+        return values
+    signed = to_signed(values)
     if seen.max() == 0:
-        return torch.ones_like(signed)
+        return from_signed(torch.ones_like(signed), values.dtype)
     share = np.minimum(1, seen / (seen.max() / 2))
     _, nearest = cv2.distanceTransformWithLabels(
         (share < 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
@@ -214,13 +223,12 @@ def _without_hidden(signed: Tensor, alpha: Tensor) -> Tensor:
     place = np.zeros(nearest.max() + 1, np.int64)
     place[nearest[share == 1]] = np.flatnonzero(share == 1)
     fill = signed.flatten(2)[..., torch.from_numpy(place[nearest].ravel()).to(signed.device)].view_as(signed)
-    return torch.lerp(fill, signed, torch.from_numpy(share).to(signed))
+    return from_signed(torch.lerp(fill, signed, torch.from_numpy(share).to(signed)), values.dtype)
 
 
-def _signed_from_channels_last(values: np.ndarray) -> Tensor:
-    """H x W x 1 or 3 values to 1 x 3 x H x W in [-1, 1]."""
-    channels_first = torch.from_numpy(np.array(values.transpose(2, 0, 1), order="C"))
-    return to_signed(channels_first).expand(3, -1, -1)[None]
+def _channels_first(values: np.ndarray) -> Tensor:
+    """H x W x 1 or 3 values to 1 x 1 or 3 x H x W."""
+    return torch.from_numpy(np.array(values.transpose(2, 0, 1), order="C"))[None]
 
 
 def _channels_last(image: Tensor) -> np.ndarray:

@@ -1,9 +1,15 @@
-"""Memory of a process that runs the networks on a CPU."""
+"""Memory of a process that runs the networks."""
 
 from __future__ import annotations
 
 import ctypes
+import math
 import platform
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # glibc's malloc.h
 
@@ -25,3 +31,31 @@ def keep_freed_memory() -> bool:
     # the arenas of other threads cannot hold a large tensor, so new threads share the first one's
     wishes = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_ARENA_MAX, 1))
     return all([libc.mallopt(*wish) for wish in wishes])
+
+
+def free_memory(device: torch.device) -> float:
+    """Bytes that a program can still take on `device`; infinite where the system does not say."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return min(_available_in_the_machine(), _available_in_the_container()) if device.type == "cpu" else math.inf
+
+
+def _available_in_the_machine() -> float:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return math.inf
+    return next((int(line.split()[1]) * 1024.0 for line in lines if line.startswith("MemAvailable:")), math.inf)
+
+
+def _available_in_the_container(cgroup: Path = Path("/sys/fs/cgroup")) -> float:
+    """What a control group (version 2) leaves, its file cache counted as free."""
+    try:
+        limit, used = ((cgroup / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+        pages = (cgroup / "memory.stat").read_text().split()
+        cache = int(pages[pages.index("inactive_file") + 1])
+        return math.inf if limit == "max" else max(0, int(limit) - int(used) + cache)
+    except (OSError, ValueError):
+        return math.inf

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from huggingface_hub import HfApi, ModelCard, PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from . import card, checkpoint, filters, imaging, styles
+from . import card, checkpoint, filters, pipeline, styles
 from .errors import SDPGANError
-from .imaging import ImageLike, Picture
-from .networks import MIN_SIZE, SIZE_MULTIPLE, Generator, SaliencyFeatures, SaliencyNetwork
+from .imaging import ImageLike
+from .networks import MIN_SIZE, SIZE_MULTIPLE, Generator, SaliencyFeatures, SaliencyNetwork, check_size
 
 PAPER_URL = "https://doi.org/10.1109/TIP.2020.3036754"
-BATCH_PIXELS = 512 * 512
-"""Images of one size share a batch up to this many pixels; a larger image is a batch of its own."""
+HUB_METADATA = {
+    "library_name": "sdpgan_hub",
+    "pipeline_tag": "image-to-image",
+    "license": "apache-2.0",
+    "tags": ["model_hub_mixin", "pytorch_model_hub_mixin", "saliency", "sdp-gan", "style-transfer"],
+}
+"""The front matter of every model's card."""
 LATER_ARGUMENTS = {
     "saliency_network": True,
     "keep_detail": 0.0,
@@ -38,10 +43,10 @@ LATER_ARGUMENTS = {
 class SDPGAN(
     nn.Module,
     PyTorchModelHubMixin,
-    library_name="sdpgan_hub",
-    pipeline_tag="image-to-image",
-    license="apache-2.0",
-    tags=["sdp-gan", "style-transfer", "saliency"],
+    library_name=HUB_METADATA["library_name"],
+    pipeline_tag=HUB_METADATA["pipeline_tag"],
+    license=HUB_METADATA["license"],
+    tags=list(HUB_METADATA["tags"]),
     paper_url=PAPER_URL,
 ):
     """A saliency network S and a generator G that paints a photo with S's features.
@@ -136,69 +141,46 @@ class SDPGAN(
         boxes: Tensor | None = None,
         noise_starts: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Photos to paintings and their saliency maps, with one run of S; crops are painted once, as they are.
+        """Photos to paintings and their saliency maps; crops of photos are painted once, as they are.
 
         Args:
             x: N x 3 x H x W, RGB in [-1, 1]; H and W multiples of 4, at least 16.
             whole: where x are crops, copies of the whole photos for S, N x 3 x `saliency_size` x `saliency_size`.
             boxes: where the crops lie, N x 4: top, left, height and width as shares of the photo's.
             noise_starts: where the noise of each starts, N x 2, row and column; by default at its first pixel. Whole
-                photos have it where `filters.noise_origin` says.
+                photos have it where `filters.noise_origin` says, with a saliency_size.
 
         Returns:
             The paintings, N x 3 x H x W in [-1, 1], and the maps, N x 1 x H x W in [-1, 1]; None for the maps where S
             is left out. With `whole`, the maps are those of the whole photos, at the size of the copies.
         """
-        if self.saliency_network is None:
-            painting = self._coarse_to_fine(x) if whole is None else self._generate(x, None, noise_starts)
-            return painting, None
         if whole is None:
-            seen = self._seen(x)
-            saliency, features = self.saliency_network(seen)
-            return self._coarse_to_fine(x, features, saliency, seen), self._full_size(saliency, seen, x)
+            check_size(x)
+            results: list[pipeline.Tile] = []
+            painter = pipeline.Painter(self, pipeline.Photo(x, signed=True))
+            painter.paint(lambda _, tile: results.append(tile), saliency=self.saliency_network is not None)
+            return results[0].painting, results[0].saliency
+        if self.saliency_network is None:
+            return self.generate(x, None, noise_starts), None
         saliency, features = self.saliency_network(whole)
         height, width = x.shape[-2:]
-        cropped = [
+        cropped = tuple(
             filters.crop_and_resize(feature, boxes, height >> level, width >> level)
             for level, feature in enumerate(features)
-        ]
-        return self._generate(x, cropped, noise_starts), saliency
+        )
+        return self.generate(x, cropped, noise_starts), saliency
 
-    def _coarse_to_fine(
-        self,
-        x: Tensor,
-        features: SaliencyFeatures | None = None,
-        saliency: Tensor | None = None,
-        seen: Tensor | None = None,
-    ) -> Tensor:
-        """Paintings of whole photos, each size over the one before."""
-        painting, origin = None, None
-        if saliency is not None and self.config["noise"]:
-            origin = filters.noise_origin(saliency)
-        for size in filters.coarse_to_fine(*x.shape[-2:], self.config["brush_size"]):
-            photo = x if size == x.shape[-2:] else filters.resized(x, *size)
-            if painting is not None:
-                here = None if saliency is None else self._full_size(saliency, seen, photo)
-                photo = filters.underpainted(painting, photo, here)
-            starts = None if origin is None else -(origin * origin.new_tensor(size)).round().long().cpu()
-            painting = self._generate(photo, features, starts)
-        return painting
+    def generate(self, x: Tensor, features: SaliencyFeatures | None, noise_starts: Tensor | None = None) -> Tensor:
+        """G of photos or parts of them, with noise and S's features, once and as they are.
 
-    def _seen(self, x: Tensor) -> Tensor:
-        """What S sees of whole photos: copies of `saliency_size`, or the photos themselves."""
-        size = self.config["saliency_size"]
-        return filters.resized(x, size, size) if size else x
+        Args:
+            x: as for `forward`.
+            features: those of `SaliencyNetwork.encode`, of x or a smaller copy; None for a model that takes none.
+            noise_starts: as for `forward`; one row for all of x, or one for each.
 
-    def _full_size(self, saliency: Tensor, seen: Tensor, x: Tensor) -> Tensor:
-        """S's map of the copy `seen` of the photo at the size of x."""
-        if seen.shape == x.shape:
-            return saliency
-        if not self.config["saliency_size"]:
-            return filters.resized(saliency, *x.shape[-2:])
-        return filters.guided_enlargement(saliency, seen, x)
-
-    def _generate(self, x: Tensor, features: SaliencyFeatures | None, noise_starts: Tensor | None = None) -> Tensor:
-        """G of photos with noise and S's features."""
+        Returns:
+            N x 3 x H x W in [-1, 1].
+        """
         if self.config["noise"]:
             height, width = x.shape[-2:]
             starts = torch.zeros(1, 2).long() if noise_starts is None else noise_starts
@@ -206,23 +188,18 @@ class SDPGAN(
             x = x + self.config["noise"] * noise.to(x)
         return self.generator(x, features if self.generator.feature_concatenation else None)
 
-    def _paint(self, x: Tensor, keep_detail: float, map_wanted: bool) -> tuple[Tensor, ...]:
-        """The painting and, where wanted, the map; without S's decoder, or S, where neither needs it."""
-        if not (keep_detail or map_wanted or self.config["brush_size"]):
-            features = self.saliency_network.encode(self._seen(x)) if self.generator.feature_concatenation else None
-            return (self._generate(x, features),)
-        painting, saliency = self(x)
-        if keep_detail:
-            painting = filters.keep_detail(painting, x, saliency, keep_detail)
-        return (painting, saliency) if map_wanted else (painting,)
-
     def stylize(
         self,
         image: ImageLike | Sequence[ImageLike],
         *,
         return_saliency: bool = False,
         max_size: int | None = None,
+        tile: int | str | None = "auto",
+        brush: float = 1.0,
+        strength: float = 1.0,
+        keep_color: bool = False,
         keep_detail: float | None = None,
+        mask: ImageLike | Sequence[ImageLike] | None = None,
     ) -> Any:
         """Photos to paintings of the same kind and size.
 
@@ -231,58 +208,74 @@ class SDPGAN(
                 shapes, dtypes and value ranges, and what each comes back as (a path as a PIL image).
             return_saliency: also give what `saliency_map` gives, without running S a second time.
             max_size: paint at no more than this many pixels along the longer side, and enlarge the painting to the
-                photo's size. Bounds time and memory, which grow with the number of pixels, at the price of detail: with
-                base_channels 64 in float32 on a CPU, painting takes about 2.3 kB a pixel, 28 GB for 12 megapixels.
+                photo's size. Bounds time and memory at the price of detail.
+            tile: a photo is painted whole where that takes 2 GB at most and there is room, else in overlapping tiles
+                ("auto"); in tiles of this many pixels a side; or whole at any price (None). Tiles change no pixel by
+                more than a grey level where normalization is "pixel". Models with "instance" paint tiles by the mean
+                and variance of a copy of 512 px (URST: Chen et al., AAAI 2022), not by those of the photo.
+            brush: how broad the strokes are beside the style's own, from above 0; 2 doubles them, and the photo is then
+                painted first at half of `brush_size`, or of its own size where `brush_size` is 0. Strokes cannot be
+                finer than those painted at the photo's own size.
+            strength: from 0 (the photo) over 1 (the painting) up (more of the painting than there is).
+            keep_color: whether the painting has the photo's chroma and gives luma alone (ITU-R BT.601).
             keep_detail: the share, 0 to 1, of the photo's fine structure that the painting has where S is highest; None
-                takes the style's own, `config["keep_detail"]`.
+                takes the style's own, `config["keep_detail"]`, or 1 with a mask.
+            mask: an image of the photo's size that takes the place of S's map: where it is white the photo's structure
+                stays, painted with the finest brush alone and kept as `keep_detail` says. For a list, one for all
+                photos, or a list of as many.
 
         Returns:
             The painting, or a list of them for a list; with `return_saliency`, (painting, map) or (paintings, maps).
 
         Raises:
-            SDPGANError: if an image cannot be read, memory runs out, keep_detail is not from 0 to 1, or a map or a
-                keep_detail above 0 is asked of a model without S.
+            SDPGANError: if an image cannot be read, memory runs out, an argument is out of its range, a mask is not of
+                its photo's size, or a map or a keep_detail without a mask is asked of a model without S.
         """
         if return_saliency:
             self._check_saliency_network()
-        share = self.config["keep_detail"] if keep_detail is None else keep_detail
-        _check_keep_detail(share, self.saliency_network is not None)
-
-        def network(x: Tensor) -> tuple[Tensor, ...]:
-            return self._paint(x, share, return_saliency)
-
-        results = self._run(network, image, max_size)
-        paintings, maps = [], []
-        for picture, outputs in results:
-            paintings.append(picture.restore(outputs[0]))
-            if return_saliency:
-                maps.append(_saliency_array(picture, outputs[1]))
+        own = self.config["keep_detail"] if mask is None else 1.0
+        share = own if keep_detail is None else keep_detail
+        _check_keep_detail(share, self.saliency_network is not None or mask is not None)
+        options = pipeline.Options(
+            saliency=return_saliency,
+            max_size=max_size,
+            tile=tile,
+            brush=brush,
+            strength=strength,
+            keep_color=keep_color,
+            keep_detail=share,
+        )
+        results = list(pipeline.run(self, image, options, mask))
         if not isinstance(image, (list, tuple)):
-            return (paintings[0], maps[0]) if return_saliency else paintings[0]
+            return results[0] if return_saliency else results[0][0]
+        paintings, maps = [painting for painting, _ in results], [map_ for _, map_ in results]
         return (paintings, maps) if return_saliency else paintings
 
-    def saliency_map(self, image: ImageLike | Sequence[ImageLike], *, max_size: int | None = None) -> Any:
+    def saliency_map(
+        self,
+        image: ImageLike | Sequence[ImageLike],
+        *,
+        max_size: int | None = None,
+        tile: int | str | None = "auto",
+    ) -> Any:
         """Where people look in a photo.
 
         Args:
             image: as for `stylize`.
             max_size: as for `stylize`.
+            tile: as for `stylize`.
 
         Returns:
             A NumPy array, float32, H x W in [0, 1], 1 where people look; N x H x W for a batched tensor; a list for a
             list.
 
         Raises:
-            SDPGANError: if an image cannot be read, memory runs out, or S is left out of this model.
+            SDPGANError: if an image cannot be read, memory runs out, an argument is out of its range, or S is left out
+                of this model.
         """
         self._check_saliency_network()
-
-        def network(x: Tensor) -> tuple[Tensor, ...]:
-            seen = self._seen(x)
-            return (self._full_size(self.saliency_network(seen)[0], seen, x),)
-
-        results = self._run(network, image, max_size)
-        maps = [_saliency_array(picture, outputs[0]) for picture, outputs in results]
+        options = pipeline.Options(painting=False, saliency=True, max_size=max_size, tile=tile)
+        maps = [map_ for _, map_ in pipeline.run(self, image, options)]
         return maps if isinstance(image, (list, tuple)) else maps[0]
 
     @classmethod
@@ -322,7 +315,8 @@ class SDPGAN(
             local_files_only=local_files_only,
             force_download=force_download,
         )
-        types = {name: type(default) for name, default in cls._hub_mixin_jsonable_default_values.items()}
+        parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+        types = {parameter.name: type(parameter.default) for parameter in parameters}
         arguments = checkpoint.read_config(source.config, types, LATER_ARGUMENTS)
         try:
             with torch.device("meta"):
@@ -440,7 +434,7 @@ class SDPGAN(
 
     def _render_card(self, model_id: str, dtype: torch.dtype, keywords: Mapping[str, Any] | None) -> str:
         return card.render(
-            self._hub_mixin_info.model_card_data.to_dict(),
+            HUB_METADATA,
             keywords,
             model_id=model_id,
             config=self.config,
@@ -460,62 +454,10 @@ class SDPGAN(
                 "This model was trained without a saliency network (saliency_network: false) and has no saliency maps."
             )
 
-    def _run(
-        self,
-        network: Callable[[Tensor], tuple[Tensor, ...]],
-        image: ImageLike | Sequence[ImageLike],
-        max_size: int | None,
-    ) -> Iterator[tuple[Picture, tuple[Tensor, ...]]]:
-        """Each image and what `network` makes of it, at the image's size; runs of images of one size as batches."""
-        if max_size is not None and (not isinstance(max_size, int) or max_size < MIN_SIZE):
-            raise SDPGANError(f"max_size is {max_size!r}; give a whole number of pixels from {MIN_SIZE} up, or None.")
-        waiting: list[Picture] = []
-        for picture in _read_each(image):
-            if waiting and not _share_a_batch(waiting, picture):
-                yield from self._run_batch(network, waiting, max_size)
-                waiting = []
-            waiting.append(picture)
-        if waiting:
-            yield from self._run_batch(network, waiting, max_size)
 
-    def _run_batch(
-        self, network: Callable[[Tensor], tuple[Tensor, ...]], pictures: list[Picture], max_size: int | None
-    ) -> Iterator[tuple[Picture, tuple[Tensor, ...]]]:
-        signed = torch.cat([picture.signed.to(self.device) for picture in pictures])
-        pixels = signed.shape[-2] * signed.shape[-1]
-        chunks = [self._infer(network, chunk, max_size) for chunk in signed.split(max(1, BATCH_PIXELS // pixels))]
-        outputs = (torch.cat(parts) for parts in zip(*chunks, strict=True))
-        counts = [len(picture.signed) for picture in pictures]
-        each = zip(*(output.split(counts) for output in outputs), strict=True)
-        return zip(pictures, each, strict=True)
-
-    @torch.inference_mode()
-    def _infer(
-        self, network: Callable[[Tensor], tuple[Tensor, ...]], signed: Tensor, max_size: int | None
-    ) -> tuple[Tensor, ...]:
-        """N x 3 x H x W of any size to the outputs of `network`, float32 at that size."""
-        size = signed.shape[-2:]
-        working = imaging.limited_size(*size, max_size)
-        x = signed if working == tuple(size) else imaging.resize(signed, *working)
-        x = imaging.pad(x).to(next(self.parameters()).dtype)
-        try:
-            outputs = [output[..., : working[0], : working[1]].float() for output in network(x)]
-        except RuntimeError as error:
-            if not _ran_out_of_memory(error):
-                raise
-            raise SDPGANError(
-                f"An image of {size[1]} x {size[0]} pixels needs more memory than {self.device} has; give max_size=, "
-                "such as 1024."
-            ) from error
-        if not all(torch.isfinite(output).all() for output in outputs):
-            raise SDPGANError(f"The model gave values that are not finite in {x.dtype}; use torch.float32 or bfloat16.")
-        return tuple(output if working == tuple(size) else imaging.resize(output, *size) for output in outputs)
-
-
-def _check_keep_detail(share: float, saliency_network: bool) -> None:
-    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
-        raise SDPGANError(f"keep_detail is {share!r}; give a number from 0 (none of the photo's detail) to 1.")
-    if share and not saliency_network:
+def _check_keep_detail(share: float, has_map: bool) -> None:
+    pipeline.check_keep_detail(share)
+    if share and not has_map:
         raise SDPGANError("keep_detail needs the saliency network, which this model is without; leave it 0.")
 
 
@@ -529,32 +471,6 @@ def _check_noise(amplitude: float) -> None:
     number = isinstance(amplitude, (int, float)) and not isinstance(amplitude, bool)
     if not number or not 0 <= amplitude < math.inf:
         raise SDPGANError(f"noise is {amplitude!r}; give a number from 0 (none) up.")
-
-
-def _read_each(image: ImageLike | Sequence[ImageLike]) -> Iterator[Picture]:
-    if not isinstance(image, (list, tuple)):
-        yield imaging.read(image)
-        return
-    for number, item in enumerate(image, start=1):
-        try:
-            yield imaging.read(item)
-        except SDPGANError as error:
-            raise SDPGANError(f"Image {number} of {len(image)}: {error}") from error
-
-
-def _share_a_batch(waiting: list[Picture], picture: Picture) -> bool:
-    count = sum(len(other.signed) for other in waiting) + len(picture.signed)
-    height, width = picture.signed.shape[-2:]
-    return waiting[0].signed.shape[-2:] == (height, width) and count * height * width <= BATCH_PIXELS
-
-
-def _saliency_array(picture: Picture, signed: Tensor) -> np.ndarray:
-    maps = imaging.from_signed(signed, torch.float32)[:, 0].cpu().numpy()
-    return maps if picture.batched else maps[0]
-
-
-def _ran_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def _parameter_count(network: nn.Module) -> int:

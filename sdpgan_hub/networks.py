@@ -25,7 +25,9 @@ reads the features of the one `SaliencyNetwork` that Eq. 7 trains.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +44,9 @@ UPSAMPLING = ("transposed", "bilinear")
 NORMALIZATION = ("instance", "pixel")
 DILATIONS = (1, 2, 4, 8, 16)
 """Of S's context blocks, in turn."""
+
+_REACH = 24
+"""Of encoder and decoder: 3 for k7, 3 and 6 for a blur and k3 s2, 4 and 2 for k3 s1/2, 3 for k7, and the rounding."""
 
 SaliencyFeatures = Sequence[Tensor]  # three
 
@@ -69,7 +74,39 @@ class Blur(nn.Module):
         return F.conv2d(x, columns.expand(channels, 1, 1, 5), groups=channels)
 
 
-class _InstanceNorm(nn.GroupNorm):
+_STATISTICS: ContextVar[dict[nn.Module, tuple[Tensor, Tensor]] | None] = ContextVar("statistics", default=None)
+
+
+@contextmanager
+def shared_statistics(statistics: dict[nn.Module, tuple[Tensor, Tensor]] | None) -> Iterator[None]:
+    """Instance and group norms take mean and variance from `statistics`; those that are not in it add their input's.
+
+    So a first run, of a small copy of the photo, fills an empty dictionary, and tiles of the photo then share its
+    statistics (URST: Chen et al., AAAI 2022). With None each input is normalised by its own.
+    """
+    token = _STATISTICS.set(statistics)
+    try:
+        yield
+    finally:
+        _STATISTICS.reset(token)
+
+
+class _GroupNorm(nn.GroupNorm):
+    """Group norm that heeds `shared_statistics`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        shared = _STATISTICS.get()
+        if shared is None:
+            return super().forward(x)
+        groups = x.unflatten(1, (self.num_groups, -1))
+        if self not in shared:
+            shared[self] = torch.var_mean(groups, (2, 3, 4), correction=0, keepdim=True)
+        variance, mean = shared[self]
+        normalised = ((groups - mean) * torch.rsqrt(variance + self.eps)).flatten(1, 2)
+        return normalised * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1) if self.affine else normalised
+
+
+class _InstanceNorm(_GroupNorm):
     """Instance norm without parameters as groups of one channel: InstanceNorm2d copies channels_last tensors.
 
     In float32 under autocast too: sums over an image are no place for bfloat16, whose backward pass is also three
@@ -211,10 +248,10 @@ class ContextBlock(nn.Module):
         inner = channels // 2
         self.body = nn.Sequential(
             nn.Conv2d(channels, inner, 1, bias=False),
-            nn.GroupNorm(1, inner),
+            _GroupNorm(1, inner),
             nn.ReLU(inplace=True),
             nn.Conv2d(inner, inner, 3, padding=dilation, dilation=dilation, bias=False),
-            nn.GroupNorm(1, inner),
+            _GroupNorm(1, inner),
             nn.ReLU(inplace=True),
             nn.Conv2d(inner, channels, 1),
         )
@@ -231,6 +268,9 @@ class SaliencyNetwork(nn.Module):
         upsampling: "transposed" (the paper) or "bilinear".
         context_blocks: `ContextBlock`s between encoder and decoder; 0 in the paper.
         antialiasing: `Blur` before each convolution of stride 2; not in the paper.
+
+    Attributes:
+        reach: how far, in pixels, a result depends on the image, the norms' statistics aside.
     """
 
     def __init__(
@@ -250,6 +290,7 @@ class SaliencyNetwork(nn.Module):
         self.context = nn.Sequential(*(ContextBlock(4 * c, DILATIONS[n % len(DILATIONS)]) for n in range(blocks)))
         self.up = nn.Sequential(_up(4 * c, 2 * c, upsampling), _up(2 * c, c, upsampling))
         self.output = _output(c, 1)
+        self.reach = _REACH + 4 * sum(DILATIONS[n % len(DILATIONS)] for n in range(blocks))
 
     def encode(self, image: Tensor) -> SaliencyFeatures:
         """N x 3 x H x W to features of c, 2c and 4c channels at full, half and quarter resolution."""
@@ -282,6 +323,9 @@ class Generator(nn.Module):
         normalization: "instance" (the paper): after every convolution. "pixel": `PixelNorm` inside the residual blocks
             and none elsewhere, so G is local and knows how dark a photo is.
         antialiasing: `Blur` before each convolution of stride 2; not in the paper.
+
+    Attributes:
+        reach: how far, in pixels, a result depends on the image, the norms' statistics aside.
     """
 
     def __init__(
@@ -307,6 +351,7 @@ class Generator(nn.Module):
         self.residual = nn.Sequential(*(ResidualBlock(4 * c, normalization) for _ in range(blocks)))
         self.up = nn.Sequential(_up(4 * c, 2 * c, upsampling, normalization), _up(2 * c, c, upsampling, normalization))
         self.output = _output(c, 3)
+        self.reach = _REACH + 8 * blocks
         if normalization == "pixel":
             self._scale_weights()
 

@@ -261,8 +261,8 @@ def without_folders(message: str, style: str, source: str) -> str:
     return re.sub(f"{re.escape(source)}|{cached}", lambda _: style, message)
 
 
-def run_network(photo: Image.Image, style: str, keep_detail: float) -> tuple[Image.Image, np.ndarray]:
-    return load(style).stylize(photo, return_saliency=True, max_size=MAX_SIDE, keep_detail=keep_detail)
+def run_network(photo: Image.Image, style: str, wishes: dict) -> tuple[Image.Image, np.ndarray]:
+    return load(style).stylize(photo, return_saliency=True, max_size=MAX_SIDE, **wishes)
 
 
 if spaces:
@@ -292,7 +292,15 @@ def read_photo(path: str) -> tuple[Image.Image, files.Belongings, list[str]]:
     return photo, belongings, notes
 
 
-def paint(path: str | None, style: str | None, keep_detail: float) -> Painting:
+def paint(
+    path: str | None,
+    style: str | None,
+    keep_detail: float,
+    brush: float,
+    strength: float,
+    keep_color: bool,
+    mask: str | None,
+) -> Painting:
     style = (style or "").strip()
     with one_sentence():
         if not path:
@@ -300,8 +308,11 @@ def paint(path: str | None, style: str | None, keep_detail: float) -> Painting:
         if not style:
             raise SDPGANError("Choose a style first.")
         photo, belongings, notes = read_photo(path)
+        wishes = {"keep_detail": keep_detail, "brush": brush, "strength": strength, "keep_color": keep_color}
+        if mask:
+            wishes |= {"mask": read_photo(mask)[0], "keep_detail": keep_detail or None}
         start = time.perf_counter()
-        result, saliency = run_network(photo, style, keep_detail)
+        result, saliency = run_network(photo, style, wishes)
     return Painting(photo, result, saliency, time.perf_counter() - start, belongings, notes)
 
 
@@ -352,28 +363,40 @@ def account(painting: Painting) -> str:
     return f"{width} x {height} pixels, {painting.seconds:.1f} s.{enlarged}{notes}"
 
 
-def stylize(photo: str, style: str, keep_detail: float = 0.0) -> tuple[str, str]:
+def stylize(
+    photo: str,
+    style: str,
+    keep_detail: float = 0.0,
+    brush: float = 1.0,
+    strength: float = 1.0,
+    keep_color: bool = False,
+    mask: str | None = None,
+) -> tuple[str, str]:
     """Repaint a photo in a painter's style and keep the detail where people look first.
 
     Args:
         photo: An image file (JPEG, PNG, WebP), at most 32 MB and 40 megapixels.
         style: The name of a style in the list, or a Hugging Face id such as org/sdpgan-name.
         keep_detail: The share, 0 to 1, of the photo's fine structure that is kept where people look.
+        brush: How broad the strokes are beside the style's own; 2 doubles them.
+        strength: 0 the photo, 1 the painting, beyond 1 more of it.
+        keep_color: Whether the photo's colours stay and only light and dark are painted.
+        mask: An image of the photo's size; the photo's structure stays where it is white, and not where people look.
 
     Returns:
         painting: A PNG of exactly the photo's size.
         saliency_map: An 8-bit grey PNG of the same size; 255 is what people look at first.
     """
-    painting = paint(photo, style, keep_detail)
+    painting = paint(photo, style, keep_detail, brush, strength, keep_color, mask)
     return (
         save(painting.result, download_name(photo, style), painting.belongings),
         save(grey(painting.saliency), f"{Path(photo).stem}-saliency.png", painting.belongings),
     )
 
 
-def show(photo: str | None, style: str | None, keep_detail: float) -> tuple:
+def show(photo: str | None, style: str | None, *wishes: float | bool | str | None) -> tuple:
     """What the button does: the outputs of the page, in its order."""
-    painting = paint(photo, style, keep_detail)
+    painting = paint(photo, style, *wishes)
     before, after = for_display(painting.photo), for_display(painting.result)
     file = save(painting.result, download_name(photo, style), painting.belongings)
     return (before, after), after, account(painting), gr.DownloadButton(value=file, interactive=True), *views(painting)
@@ -423,6 +446,31 @@ def page() -> gr.Blocks:
                     info="How much of the photo's fine structure stays where people look",
                     elem_id="keep-detail",
                 )
+                with gr.Accordion("More", open=False, elem_id="more"):
+                    brush = ShareInput(
+                        0.25, 4, value=1, step=0.25, label="Brush", info="How broad the strokes are", elem_id="brush"
+                    )
+                    strength = ShareInput(
+                        0,
+                        2,
+                        value=1,
+                        step=0.05,
+                        label="Strength",
+                        info="0 is the photo, 1 the painting",
+                        elem_id="strength",
+                    )
+                    keep_color = gr.Checkbox(label="Keep the photo's colours", elem_id="keep-color")
+                    mask = PhotoInput(
+                        label="Mask",
+                        type="filepath",
+                        image_mode=None,
+                        sources=["upload"],
+                        placeholder="An image of the photo's size,\nwhite where the photo's structure stays",
+                        buttons=[],
+                        height=160,
+                        elem_id="mask",
+                    )
+                wishes = [keep_detail, brush, strength, keep_color, mask]
                 button = gr.Button("Stylize", variant="primary", elem_id="stylize")
             with gr.Column(scale=6, min_width=300):
                 with gr.Tabs(elem_id="result"):
@@ -447,7 +495,7 @@ def page() -> gr.Blocks:
 
         painted = button.click(
             show,
-            [photo, style, keep_detail],
+            [photo, style, *wishes],
             [comparison, alone, note, download, *maps],
             show_progress_on=[comparison],
             api_visibility="private",
@@ -458,7 +506,7 @@ def page() -> gr.Blocks:
         painting = gr.Image(label="painting", visible=False)
         saliency_map = gr.Image(label="saliency map", visible=False)
         gr.Button(visible=False).click(
-            stylize, [photo, style, keep_detail], [painting, saliency_map], api_name="stylize", **ONE_AT_A_TIME
+            stylize, [photo, style, *wishes], [painting, saliency_map], api_name="stylize", **ONE_AT_A_TIME
         )
         blocks.load(js=NAME_THE_EXAMPLES)
     return blocks.queue(max_size=20)

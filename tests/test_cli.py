@@ -293,6 +293,37 @@ def test_max_size_paints_small_and_gives_the_photos_size(here, tiny, model):
     assert np.array_equal(pixels("out.png"), np.asarray(model.stylize("photo.png", max_size=24)))
 
 
+def test_brush_strength_color_mask_and_tile_are_those_of_python(here, tiny, model):
+    Image.fromarray(np.tile(np.uint8([[0, 255]]), (33, 23))).save("mask.png")
+    given = ["--brush", "2", "--strength", "0.8", "--keep-color", "--mask", "mask.png", "--tile", "16"]
+    wishes = {"brush": 2, "strength": 0.8, "keep_color": True, "mask": "mask.png", "tile": 16}
+    assert main(["stylize", "photo.png", "-o", "out.png", "--style", str(tiny), *given]) == 0
+    assert np.array_equal(pixels("out.png"), np.asarray(model.stylize("photo.png", **wishes)))
+    assert main(["stylize", "photo.png", "-o", "whole.png", "--style", str(tiny), "--tile", "off"]) == 0
+    assert np.array_equal(pixels("whole.png"), np.asarray(model.stylize("photo.png", tile=None)))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *(["--brush", value] for value in ("0", "-1", "nan", "broad")),
+        *(["--strength", value] for value in ("-1", "inf", "x")),
+        *(["--tile", value] for value in ("8", "none", "-16")),
+    ],
+)
+def test_a_number_out_of_its_range_is_a_usage_error_that_names_it(here, tiny, capsys, given):
+    with pytest.raises(SystemExit) as stopped:
+        main(["stylize", "photo.png", "-o", "out.png", "--style", str(tiny), f"{given[0]}={given[1]}"])
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err
+    assert all(part in message for part in given)
+
+
+def test_a_mask_that_is_not_there_is_a_usage_error(here, tiny, capsys):
+    assert main(["stylize", "photo.png", "-o", "out.png", "--style", str(tiny), "--mask", "no.png"]) == 2
+    assert "no.png" in capsys.readouterr().err and not Path("out.png").exists()
+
+
 # failures and exit codes
 
 

@@ -17,12 +17,15 @@ from sdpgan_hub.filters import (
     _noise_field,
     coarse_to_fine,
     crop_and_resize,
+    cubic,
     guided_enlargement,
     keep_detail,
     luma,
     noise_origin,
     resized,
+    resized_part,
     smooth_noise,
+    triangle,
     underpainted,
 )
 
@@ -61,6 +64,24 @@ def test_a_resized_image_has_no_aliases_and_the_dtype_that_came(dtype: torch.dty
     assert small.float().abs().max() < 0.15  # every pixel is the mean of some: of black and white as much
     flat = torch.full((1, 3, 64, 64), 0.25, dtype=dtype)
     torch.testing.assert_close(resized(flat, 24, 20), flat[..., :24, :20])
+
+
+@pytest.mark.parametrize(("kernel", "mode"), [(triangle, "bilinear"), (cubic, "bicubic")])
+@pytest.mark.parametrize("size", [(11, 9), (40, 31), (97, 120)])
+def test_parts_of_a_resized_image_are_read_and_made_in_strips(monkeypatch, kernel, mode: str, size: tuple[int, int]):
+    image, read = random(2, 3, 67, 50), []
+
+    def reader(box: tuple[int, int, int, int]) -> torch.Tensor:
+        top, bottom, left, right = box
+        read.append((bottom - top) * (right - left))
+        return image[..., top:bottom, left:right]
+
+    monkeypatch.setattr(filters, "READ_PIXELS", 500)
+    whole = F.interpolate(image, size, mode=mode, antialias=True)
+    for top, bottom, left, right in ((0, size[0], 0, size[1]), (3, 8, 2, 9)):
+        part = resized_part(reader, (67, 50), size, (top, bottom, left, right), kernel)
+        torch.testing.assert_close(part, whole[..., top:bottom, left:right], atol=3e-5, rtol=0)
+    assert max(read) < 67 * 50 / 1.5
 
 
 def test_a_box_at_its_own_size_is_a_slice():

@@ -151,7 +151,7 @@ def test_a_list_gives_a_list_equal_to_its_images_one_by_one(either, photo):
 def test_images_of_one_size_share_a_batch_up_to_the_limit(model, photo, monkeypatch):
     batches = []
     hook = model.generator.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0])))
-    monkeypatch.setattr("sdpgan_hub.model.BATCH_PIXELS", 2 * photo.shape[0] * photo.shape[1])
+    monkeypatch.setattr("sdpgan_hub.pipeline.BATCH_PIXELS", 2 * photo.shape[0] * photo.shape[1])
     try:
         model.stylize([photo, photo, photo, photo[:20], torch.rand(5, 3, 61, 44)])
     finally:
@@ -437,8 +437,8 @@ def test_a_photo_larger_than_the_brush_size_is_painted_over_a_smaller_painting_o
     for size in ((32, 48), (64, 96)):
         at = 0 if map_ is None else filters.noise_origin(saliency) * torch.tensor(size)
         starts[size] = None if map_ is None else -at.round().int()
-    small = once._generate(filters.resized(photo, 32, 48), features, starts[32, 48])
-    expected = once._generate(filters.underpainted(small, photo, map_), features, starts[64, 96])
+    small = once.generate(filters.resized(photo, 32, 48), features, starts[32, 48])
+    expected = once.generate(filters.underpainted(small, photo, map_), features, starts[64, 96])
     torch.testing.assert_close(model(photo)[0], expected, atol=1e-5, rtol=0)
     assert (once(photo)[0] - expected).abs().max() > 0.01
     of_its_size = photo[..., :32, :48]

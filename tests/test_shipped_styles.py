@@ -6,12 +6,16 @@ The photos are scikit-image's and the Space's; where a developer has others besi
 from __future__ import annotations
 
 import itertools
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from skimage import data
+from skimage.metrics import structural_similarity
 
 from sdpgan_hub import SDPGAN, styles
 
@@ -165,3 +169,32 @@ def test_keep_detail_brings_the_flower_nearer_to_the_photo_s_fine_structure(styl
     steps = [np.diff(luma(picture)[64:-64, 64:-64], axis=1).ravel() for picture in pictures]
     alone, half, whole = (np.corrcoef(steps[0], one)[0, 1] for one in steps[1:])
     assert alone < half < whole and whole > 0.85
+
+
+# size
+
+
+@pytest.mark.slow
+def test_a_larger_copy_of_a_photo_is_painted_alike():
+    """Mean SSIM of the painting at 512 px and of that of a copy of 2048 px, shrunk to it."""
+    model = SDPGAN.from_pretrained("vangogh")
+    if not model.config["brush_size"]:
+        pytest.skip("the style vangogh was trained without brush_size: its strokes have one size in pixels")
+    image = Image.fromarray(data.astronaut())
+    paintings = [model.stylize(image.resize((side, side), Image.Resampling.LANCZOS)) for side in (512, 2048)]
+    small, shrunk = (np.asarray(painting.resize((512, 512), Image.Resampling.BOX)) for painting in paintings)
+    assert structural_similarity(small, shrunk, channel_axis=2) >= 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read as Linux tells it")
+def test_24_megapixels_are_painted_in_2_gb(tmp_path: Path):
+    """As benchmarks/bench_tiles.py measures it, which also writes docs/large_photos.json."""
+    done = subprocess.run(
+        [sys.executable, Path(__file__).parent / "benchmarks" / "bench_tiles.py", "--megapixels", "24"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    (photo,) = json.loads(done.stdout[done.stdout.index("{") :])["photos"]
+    assert photo["megapixels"] >= 24 and photo["peak_mb"] < 2000

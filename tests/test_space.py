@@ -406,11 +406,37 @@ def test_the_endpoint_keeps_as_much_detail_as_asked_and_refuses_what_is_no_share
         painting(keep_detail=5)
 
 
+def test_the_endpoint_has_brush_strength_colour_and_mask_of_python(client, styles_folder, tmp_path):
+    with Image.open(COFFEE) as photo:
+        mask = Image.linear_gradient("L").resize(photo.size)
+    mask.save(tmp_path / "mask.png")
+    wishes = {"brush": 2, "strength": 0.7, "keep_color": True}
+    model = SDPGAN.from_pretrained(styles_folder / "strokes")
+    expected = np.asarray(model.stylize(COFFEE, max_size=MAX_SIDE, mask=mask, **wishes), np.int16)
+
+    def ask(**options: object) -> tuple[str, str]:
+        return client.predict(gradio_client.handle_file(COFFEE), "strokes", api_name="/stylize", **options)
+
+    file = gradio_client.handle_file(str(tmp_path / "mask.png"))
+    assert difference(pixels(Path(ask(**wishes, mask=file)[0])), expected) < 0.5
+    for name, value in {"brush": 0, "strength": -1}.items():
+        with pytest.raises(Exception, match=rf"{name}.*{value}"):
+            ask(**{name: value})
+
+
 def test_the_endpoint_says_what_it_takes_and_gives(client):
     endpoint = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert list(endpoint) == ["/stylize"]
     parameters = endpoint["/stylize"]["parameters"]
-    assert [value["parameter_name"] for value in parameters] == ["photo", "style", "keep_detail"]
+    assert [value["parameter_name"] for value in parameters] == [
+        "photo",
+        "style",
+        "keep_detail",
+        "brush",
+        "strength",
+        "keep_color",
+        "mask",
+    ]
     assert parameters[2]["parameter_has_default"] and parameters[2]["parameter_default"] == 0
     assert [value["label"] for value in endpoint["/stylize"]["returns"]] == ["painting", "saliency map"]
 

@@ -1,0 +1,546 @@
+"""From people's images to paintings and maps: read, size, ladder of sizes, tiles, networks, blend, restore.
+
+The photo stays in the dtype that it came in. Tiles are read from it, converted, painted and written into the result one
+by one, so memory hardly grows with the photo. A tile reaches as far into its neighbours as a result depends on the
+photo, so tiles are painted as the whole is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import filters, imaging
+from .errors import SDPGANError
+from .filters import Box
+from .imaging import ImageLike, Picture
+from .memory import free_memory
+from .networks import MIN_SIZE, SIZE_MULTIPLE, SaliencyFeatures, padded_size, shared_statistics
+
+if TYPE_CHECKING:
+    from .model import SDPGAN
+
+BATCH_PIXELS = 512 * 512
+"""Images of one size share a batch up to this many pixels; a larger image is a batch of its own."""
+WHOLE_BYTES = 2 * 2**30
+"""With tile="auto", what takes less, and less than half of the free memory, is painted whole."""
+TILE_BYTES = 5 * 2**27
+"""What a tile of tile="auto" takes."""
+SMALLEST_TILE = 64
+"""That tile="auto" takes however little memory is free."""
+ENLARGED_SIDE = 1024
+"""Of the tiles in which a painting at `max_size` is brought to the photo's size."""
+STATISTICS_SIZE = 512
+"""The longer side, in pixels, of the copy that gives the tiles of models with instance norm their statistics."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is made of photos; the arguments of `SDPGAN.stylize` of the same names."""
+
+    painting: bool = True
+    saliency: bool = False
+    max_size: int | None = None
+    tile: int | str | None = "auto"
+    brush: float = 1.0
+    strength: float = 1.0
+    keep_color: bool = False
+    keep_detail: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.max_size is not None and (not isinstance(self.max_size, int) or self.max_size < MIN_SIZE):
+            raise SDPGANError(
+                f"max_size is {self.max_size!r}; give a whole number of pixels from {MIN_SIZE} up, or None."
+            )
+        whole = isinstance(self.tile, int) and not isinstance(self.tile, bool) and self.tile >= MIN_SIZE
+        if not (whole or self.tile is None or self.tile == "auto"):
+            raise SDPGANError(
+                f'tile is {self.tile!r}; give "auto", None, or a whole number of pixels from {MIN_SIZE} up.'
+            )
+        if not _is_number(self.brush) or not 0 < self.brush < math.inf:
+            raise SDPGANError(f"brush is {self.brush!r}; give a number above 0, such as 2 for strokes twice as broad.")
+        if not _is_number(self.strength) or not 0 <= self.strength < math.inf:
+            raise SDPGANError(f"strength is {self.strength!r}; give a number from 0 (the photo) up (1: the painting).")
+        if not isinstance(self.keep_color, bool):
+            raise SDPGANError(f"keep_color is {self.keep_color!r}; give True or False.")
+        check_keep_detail(self.keep_detail)
+
+
+def check_keep_detail(share: float) -> None:
+    if not _is_number(share) or not 0 <= share <= 1:
+        raise SDPGANError(f"keep_detail is {share!r}; give a number from 0 (none of the photo's detail) to 1.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+class Photo:
+    """Images of one size as the networks take them, converted part by part.
+
+    Args:
+        values: N x 1 or 3 x H x W.
+        signed: they are in [-1, 1]; else from 0 to the white of their dtype.
+
+    Attributes:
+        size: the sides that the networks take; beyond its own right and bottom the photo is mirrored.
+    """
+
+    def __init__(self, values: Tensor, signed: bool = False):
+        self.values, self.signed = values, signed
+        self.size = tuple(padded_size(side) for side in values.shape[-2:])
+        self._places = [
+            np.pad(np.arange(side), (0, padded - side), mode="reflect")
+            for side, padded in zip(values.shape[-2:], self.size, strict=True)
+        ]
+
+    def read(self, box: Box) -> Tensor:
+        """A part at its own size, N x C x h x w in [-1, 1]."""
+        top, bottom, left, right = box
+        rows, columns = self._places[0][top:bottom], self._places[1][left:right]
+        part = self.values[..., rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+        part = part if self.signed else imaging.to_signed(part)
+        for dim, places in ((-2, rows), (-1, columns)):
+            if (np.diff(places) != 1).any():
+                part = part.index_select(dim, torch.from_numpy(places - places.min()).to(part.device))
+        return part
+
+    def part(self, size: tuple[int, int], box: Box) -> Tensor:
+        """A part of the photo resized to `size`, N x 3 x h x w in [-1, 1]."""
+        part = self.read(box) if size == self.size else filters.resized_part(self.read, self.size, size, box)
+        return part.expand(-1, 3, -1, -1)
+
+    def shrunk(self, size: tuple[int, int]) -> Photo:
+        """A smaller one, float32."""
+        own = tuple(self.values.shape[-2:])
+        whole = filters.resized_part(self.read, own, size, _whole(size), filters.cubic)
+        return Photo(whole.clamp(-1, 1), signed=True)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What is made of a part of the photo at one size: N x 3 and N x 1 x h x w in [-1, 1], float32."""
+
+    photo: Tensor
+    painting: Tensor | None
+    saliency: Tensor | None
+
+
+class Painter:
+    """Paints photos of one size tile by tile, at a ladder of sizes, each over the one before.
+
+    Args:
+        model: its networks.
+        photo: the photos.
+        mask: where detail is kept in place of S's map, N x 1 x H x W; None: S's map.
+    """
+
+    def __init__(self, model: SDPGAN, photo: Photo, mask: Photo | None = None):
+        self.model, self.photo, self.mask = model, photo, mask
+        self.dtype = next(model.parameters()).dtype
+        self.saliency_size = model.config["saliency_size"]
+        self.tiles_for_s = model.saliency_network is not None and not self.saliency_size
+
+    def paint(
+        self,
+        write: Callable[[Box, Tile], None],
+        *,
+        painting: bool = True,
+        saliency: bool = False,
+        brush: float = 1.0,
+        keep_detail: float = 0.0,
+        tile: int | None = None,
+    ) -> None:
+        """Calls `write` with each tile of the photo at its own size, and the box where it belongs.
+
+        Args:
+            write: takes a box of the padded photo and its tile.
+            painting: whether to paint; else only the map is made.
+            saliency: whether the map is wanted.
+            brush: how broad strokes are beside the style's own.
+            keep_detail: as for `filters.keep_detail`.
+            tile: side of a tile in pixels, without what it shares with its neighbours; None: the photo whole.
+        """
+        below = None
+        sizes = self.sizes(brush) if painting else [self.photo.size]
+        for step, size in enumerate(sizes, start=1):
+            last = step == len(sizes)
+            cores = tiles(size, tile)
+            wanted = (painting, saliency and last, keep_detail if last else 0.0)
+            overlap = self.overlap(painting, wanted[2])
+            statistics = self.statistics(size, below, *wanted) if len(cores) > 1 else None
+            differences = None if last else self.photo.values.new_empty(
+                (len(self.photo.values), 3, *size), dtype=torch.float32, device=self.model.device
+            )  # fmt: skip
+            for core in cores:
+                outer = _widened(core, tile, overlap, size)
+                result = self.tile(size, outer, below, *wanted, statistics)
+                result = _cut(result, outer, core)
+                if last:
+                    write(core, result)
+                else:
+                    top, bottom, left, right = core
+                    differences[..., top:bottom, left:right] = result.painting - filters.luma(result.photo)
+            below = differences
+
+    def sizes(self, brush: float) -> list[tuple[int, int]]:
+        """The ladder: broader strokes start from a smaller copy of the photo."""
+        shorter = self.model.config["brush_size"] or (min(self.photo.size) if brush > 1 else 0)
+        return filters.coarse_to_fine(*self.photo.size, shorter / brush)
+
+    def overlap(self, painting: bool, keep_detail: float) -> int:
+        """How far a result depends on the photo, in pixels."""
+        reach = 0
+        if painting:
+            reach += self.model.generator.reach + (filters.DETAIL_REACH if keep_detail else 0)
+        if self.tiles_for_s:
+            reach += self.model.saliency_network.reach
+        return -(-reach // SIZE_MULTIPLE) * SIZE_MULTIPLE
+
+    def statistics(
+        self, size: tuple[int, int], below: Tensor | None, painting: bool, saliency: bool, keep_detail: float
+    ) -> dict:
+        """Mean and variance for each instance or group norm that tiles pass, from a copy of `STATISTICS_SIZE`."""
+        statistics: dict = {}
+        if self.model.config["normalization"] == "pixel" and not self.tiles_for_s:
+            return statistics
+        scale = STATISTICS_SIZE / max(size)
+        if scale < 1:
+            size = tuple(max(MIN_SIZE, SIZE_MULTIPLE * round(side * scale / SIZE_MULTIPLE)) for side in size)
+        self.tile(size, _whole(size), below, painting, saliency, keep_detail, statistics)
+        return statistics
+
+    def tile(
+        self,
+        size: tuple[int, int],
+        box: Box,
+        below: Tensor | None,
+        painting: bool,
+        saliency: bool,
+        keep_detail: float,
+        statistics: dict | None = None,
+    ) -> Tile:
+        """A part of the photo resized to `size`; `below` is the smaller painting less the luma of its photo."""
+        photo = self.photo.part(size, box).to(self.model.device)
+        guided = below is not None or keep_detail > 0
+        wanted = saliency or (guided and self.mask is None)
+        with shared_statistics(statistics):
+            features, map_ = self._look(photo, size, box, wanted, painting)
+            if not painting:
+                return Tile(photo, None, map_)
+            guide = map_ if self.mask is None else filters.luma(self.mask.part(size, box)).to(self.model.device)
+            seen = photo
+            if below is not None:
+                source = tuple(below.shape[-2:])
+                enlarged = filters.resized_part(lambda part: below[_slices(part)], source, size, box)
+                seen = filters.painted_over(enlarged, photo, guide)
+            starts = torch.tensor([[box[0], box[2]]]) - (self._origin * torch.tensor(size)).round().long()
+            result = self.model.generate(seen.to(self.dtype), features, starts).to(photo.dtype)
+        if keep_detail:
+            result = filters.keep_detail(result, photo, guide, keep_detail)
+        return Tile(photo, result, map_)
+
+    def _look(
+        self, photo: Tensor, size: tuple[int, int], box: Box, map_wanted: bool, painting: bool
+    ) -> tuple[SaliencyFeatures | None, Tensor | None]:
+        """S's features and, where wanted, its map of a part of the photo; neither where nothing needs S."""
+        network = self.model.saliency_network
+        features_wanted = painting and self.model.generator.feature_concatenation
+        if network is None or not (features_wanted or map_wanted):
+            return None, None
+        if not self.saliency_size:
+            features = network.encode(photo.to(self.dtype))
+            return features, network.decode(features).to(photo.dtype) if map_wanted else None
+        top, bottom, left, right = box
+        height, width = bottom - top, right - left
+        shares = [top / size[0], left / size[1], height / size[0], width / size[1]]
+        boxes = torch.tensor([shares] * len(photo), device=photo.device)
+        features = map_ = None
+        if features_wanted:
+            whole = box == _whole(size)  # then G resizes them by itself
+            features = self._features if whole else tuple(
+                filters.crop_and_resize(feature, boxes, height >> level, width >> level)
+                for level, feature in enumerate(self._features)
+            )  # fmt: skip
+        if map_wanted:
+            map_ = filters.along_lines(filters.crop_and_resize(self._lines, boxes, height, width), photo)
+        return features, map_
+
+    @cached_property
+    def _copy(self) -> Tensor:
+        """What S sees of the whole photo."""
+        size = (self.saliency_size, self.saliency_size)
+        return self.photo.part(size, _whole(size)).to(self.model.device, self.dtype)
+
+    @cached_property
+    def _features(self) -> SaliencyFeatures:
+        with shared_statistics(None):
+            return self.model.saliency_network.encode(self._copy)
+
+    @cached_property
+    def _lines(self) -> Tensor:
+        return filters.guided_lines(self._map, self._copy)
+
+    @cached_property
+    def _map(self) -> Tensor:
+        """S's map of its copy."""
+        with shared_statistics(None):
+            return self.model.saliency_network.decode(self._features)
+
+    @cached_property
+    def _origin(self) -> Tensor:
+        """Where the noise begins, as shares of height and width, on the CPU."""
+        if not (self.saliency_size and self.model.saliency_network is not None and self.model.config["noise"]):
+            return torch.zeros(1, 2)
+        return filters.noise_origin(self._map).cpu()
+
+
+def tiles(size: tuple[int, int], side: int | None) -> list[Box]:
+    """Boxes of about equal size, `side` pixels at most, that cover `size`; their edges are multiples of 4."""
+    if side is None:
+        return [_whole(size)]
+    side = side // SIZE_MULTIPLE * SIZE_MULTIPLE
+    edges = []
+    for length in size:
+        count = -(-length // side)
+        step = SIZE_MULTIPLE * math.ceil(length / count / SIZE_MULTIPLE)
+        edges.append([(start, min(start + step, length)) for start in range(0, length, step)])
+    return [(*rows, *columns) for rows in edges[0] for columns in edges[1]]
+
+
+def run(
+    model: SDPGAN,
+    image: ImageLike | Sequence[ImageLike],
+    options: Options,
+    mask: ImageLike | Sequence[ImageLike] | None = None,
+) -> Iterator[tuple[Any, np.ndarray | None]]:
+    """Each image's painting and map, as people get them; runs of images of one size as batches.
+
+    Raises:
+        SDPGANError: if an image or a mask cannot be read or does not fit, or memory runs out.
+    """
+    waiting: list[tuple[Picture, Tensor | None]] = []
+    for picture in _read_each(image, mask):
+        if waiting and not _share_a_batch(waiting, picture):
+            yield from _run_batch(model, waiting, options)
+            waiting = []
+        waiting.append(picture)
+    if waiting:
+        yield from _run_batch(model, waiting, options)
+
+
+def _read_each(
+    image: ImageLike | Sequence[ImageLike], mask: ImageLike | Sequence[ImageLike] | None
+) -> Iterator[tuple[Picture, Tensor | None]]:
+    """Each image and its mask's values."""
+    if not isinstance(image, (list, tuple)):
+        picture = imaging.read(image)
+        yield picture, _read_mask(mask, picture)
+        return
+    masks = mask if isinstance(mask, (list, tuple)) else [mask] * len(image)
+    if len(masks) != len(image):
+        raise SDPGANError(
+            f"There are {len(image)} images and {len(masks)} masks; give one mask, or one for each image."
+        )
+    for number, (item, its_mask) in enumerate(zip(image, masks, strict=True), start=1):
+        try:
+            picture = imaging.read(item)
+            values = _read_mask(its_mask, picture)
+        except SDPGANError as error:
+            raise SDPGANError(f"Image {number} of {len(image)}: {error}") from error
+        yield picture, values
+
+
+def _read_mask(mask: ImageLike | None, picture: Picture) -> Tensor | None:
+    if mask is None:
+        return None
+    if isinstance(mask, (np.ndarray, Tensor)) and str(mask.dtype).endswith("bool"):
+        mask = mask * np.uint8(255) if isinstance(mask, np.ndarray) else mask.to(torch.uint8) * 255
+    values = imaging.read(mask).values
+    (height, width), (tall, wide) = picture.values.shape[-2:], values.shape[-2:]
+    if (height, width) != (tall, wide):
+        raise SDPGANError(
+            f"The mask is {wide} x {tall} pixels and the photo {width} x {height}; give a mask of the photo's size."
+        )
+    return values.expand(len(picture.values), -1, -1, -1)
+
+
+def _share_a_batch(waiting: list[tuple[Picture, Tensor | None]], newcomer: tuple[Picture, Tensor | None]) -> bool:
+    first, last = waiting[0], newcomer
+    alike = first[0].dtype == last[0].dtype and all(
+        (one is None and other is None) or (one is not None and other is not None and _kind(one) == _kind(other))
+        for one, other in ((first[0].values, last[0].values), (first[1], last[1]))
+    )
+    count = sum(len(picture.values) for picture, _ in [*waiting, newcomer])
+    height, width = last[0].values.shape[-2:]
+    return alike and count * height * width <= BATCH_PIXELS
+
+
+def _kind(values: Tensor) -> tuple:
+    return values.shape[1:], values.dtype, values.device
+
+
+def _run_batch(
+    model: SDPGAN, waiting: list[tuple[Picture, Tensor | None]], options: Options
+) -> Iterator[tuple[Any, np.ndarray | None]]:
+    pictures = [picture for picture, _ in waiting]
+    values = _joined([picture.values for picture in pictures])
+    masks = None if waiting[0][1] is None else _joined([mask for _, mask in waiting])
+    count, size = len(values), tuple(values.shape[-2:])
+    dtype = torch.float32 if pictures[0].dtype.is_floating_point else pictures[0].dtype
+    paintings = values.new_empty((count, 3, *size), dtype=dtype) if options.painting else None
+    maps = values.new_empty((count, 1, *size), dtype=torch.float32) if options.saliency else None
+    step = max(1, BATCH_PIXELS // (size[0] * size[1]))
+    for start in range(0, count, step):
+        chunk = slice(start, start + step)
+        photo, mask = Photo(values[chunk]), None if masks is None else Photo(masks[chunk])
+        results = [None if result is None else result[chunk] for result in (paintings, maps)]
+        _infer(model, photo, mask, options, *results)
+    done = 0
+    for picture in pictures:
+        part = slice(done, done + len(picture.values))
+        done = part.stop
+        painting = None if paintings is None else picture.restore(paintings[part])
+        yield painting, None if maps is None else _saliency_array(picture, maps[part])
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+@torch.inference_mode()
+def _infer(
+    model: SDPGAN, photo: Photo, mask: Photo | None, options: Options, painting: Tensor | None, saliency: Tensor | None
+) -> None:
+    """Fills `painting`, with whole numbers or [-1, 1], and `saliency`, with [-1, 1]; both are of the photo's size."""
+    size = tuple(photo.values.shape[-2:])
+    working = imaging.limited_size(*size, options.max_size)
+
+    def finish(box: Box, part: Tensor) -> None:
+        if options.strength != 1 or options.keep_color:
+            own = photo.part(photo.size, box).to(part.device)[..., : part.shape[-2], : part.shape[-1]]
+            part = filters.blended(part, own, options.strength, options.keep_color)
+        _store(painting, box, part)
+
+    with _one_sentence_on_memory(model, size):
+        if working == size:
+
+            def write(box: Box, tile: Tile) -> None:
+                if painting is not None:
+                    finish(box, tile.painting)
+                _store(saliency, box, tile.saliency)
+
+            _paint(Painter(model, photo, mask), options, write)
+            return
+        small = [
+            None if result is None else torch.empty(*result.shape[:2], *working) for result in (painting, saliency)
+        ]
+
+        def write_small(box: Box, tile: Tile) -> None:
+            _store(small[0], box, tile.painting)
+            _store(small[1], box, tile.saliency)
+
+        shrunk_mask = None if mask is None else mask.shrunk(working)
+        _paint(Painter(model, photo.shrunk(working), shrunk_mask), options, write_small)
+        for box in tiles(size, ENLARGED_SIDE):
+            if painting is not None:
+                finish(box, _enlarged(small[0], size, box))
+            if saliency is not None:
+                _store(saliency, box, _enlarged(small[1], size, box))
+
+
+def _paint(painter: Painter, options: Options, write: Callable[[Box, Tile], None]) -> None:
+    painter.paint(
+        write,
+        painting=options.painting,
+        saliency=options.saliency,
+        brush=options.brush,
+        keep_detail=options.keep_detail,
+        tile=_tile_side(painter, options),
+    )
+
+
+def _tile_side(painter: Painter, options: Options) -> int | None:
+    """The side of a tile; None: paint the photo whole."""
+    if options.tile != "auto":
+        return options.tile
+    model, (height, width) = painter.model, painter.photo.size
+    maps = 14 if painter.tiles_for_s else 11  # of full resolution, at the peak
+    a_pixel = len(painter.photo.values) * maps * model.config["base_channels"] * painter.dtype.itemsize
+    free = free_memory(model.device)
+    if height * width * a_pixel <= min(WHOLE_BYTES, free / 2):
+        return None
+    outer = math.isqrt(int(min(TILE_BYTES, free / 2) / a_pixel))
+    return max(SMALLEST_TILE, outer - 2 * painter.overlap(options.painting, options.keep_detail))
+
+
+def _store(result: Tensor | None, box: Box, part: Tensor | None) -> None:
+    """Writes a part in [-1, 1] into a result of any dtype; what lies beyond the result, in the padding, is left out."""
+    if result is None:
+        return
+    if not torch.isfinite(part).all():
+        raise SDPGANError("The model gave values that are not finite; use torch.float32 or bfloat16.")
+    top, bottom, left, right = box
+    target = result[..., top:bottom, left:right]
+    part = part[..., : target.shape[-2], : target.shape[-1]]
+    target.copy_(part if result.dtype.is_floating_point else imaging.from_signed(part, result.dtype))
+
+
+def _enlarged(small: Tensor, size: tuple[int, int], box: Box) -> Tensor:
+    source = tuple(small.shape[-2:])
+    return filters.resized_part(lambda part: small[_slices(part)], source, size, box, filters.cubic).clamp(-1, 1)
+
+
+@contextmanager
+def _one_sentence_on_memory(model: SDPGAN, size: tuple[int, int]) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if not (isinstance(error, torch.cuda.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)):
+            raise
+        raise SDPGANError(
+            f"An image of {size[1]} x {size[0]} pixels needs more memory than {model.device} has; give a smaller "
+            "tile=, such as 256, or max_size=, such as 1024."
+        ) from error
+
+
+def _saliency_array(picture: Picture, signed: Tensor) -> np.ndarray:
+    """S's map, N x 1 x H x W in [-1, 1], as people get it: H x W in [0, 1], or N x H x W for a batched tensor."""
+    maps = imaging.from_signed(signed, torch.float32)[:, 0].cpu().numpy()
+    return maps if picture.batched else maps[0]
+
+
+def _whole(size: tuple[int, int]) -> Box:
+    return 0, size[0], 0, size[1]
+
+
+def _widened(core: Box, side: int | None, overlap: int, size: tuple[int, int]) -> Box:
+    """The tile with its overlap, of one size at the border too, so that each tile reuses the memory of the last."""
+    if side is None:
+        return core
+    edges = []
+    for start, length in zip(core[::2], size, strict=True):
+        window = min(length, side // SIZE_MULTIPLE * SIZE_MULTIPLE + 2 * overlap)
+        first = min(max(0, start - overlap), length - window)
+        edges += [first, first + window]
+    return tuple(edges)
+
+
+def _cut(tile: Tile, outer: Box, core: Box) -> Tile:
+    """The tile without its overlap."""
+    inner = _slices((core[0] - outer[0], core[1] - outer[0], core[2] - outer[2], core[3] - outer[2]))
+    parts = (None if part is None else part[inner] for part in (tile.photo, tile.painting, tile.saliency))
+    return Tile(*parts)
+
+
+def _slices(box: Box) -> tuple:
+    top, bottom, left, right = box
+    return ..., slice(top, bottom), slice(left, right)

@@ -1,0 +1,254 @@
+"""sdpgan_hub/pipeline.py: tiles are painted as the whole is, in memory that hardly grows with the photo."""
+
+from __future__ import annotations
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from skimage import data
+from test_model import DEPARTED, TINY, built, refusal
+
+from sdpgan_hub import SDPGAN, imaging, pipeline
+from sdpgan_hub.pipeline import Painter, Photo, Tile, tiles
+
+NOISY = {**DEPARTED, "noise": 1.0, "saliency_size": 32}
+
+
+@pytest.fixture(scope="module")
+def photo() -> np.ndarray:
+    """Sides that are no multiples of 4."""
+    return np.ascontiguousarray(data.astronaut()[:203, 100:271])
+
+
+def calls_of(network: torch.nn.Module, do) -> list[tuple[int, int]]:
+    """Heights and widths of what `network` is given meanwhile."""
+    sizes: list[tuple[int, int]] = []
+    hook = network.register_forward_pre_hook(lambda _, inputs: sizes.append(tuple(inputs[0].shape[-2:])))
+    try:
+        do()
+    finally:
+        hook.remove()
+    return sizes
+
+
+def levels_apart(one: np.ndarray, other: np.ndarray) -> int:
+    return np.abs(one.astype(int) - other.astype(int)).max()
+
+
+# tiles
+
+
+@pytest.mark.parametrize(("size", "side"), [((203, 172), 64), ((16, 16), 16), ((1000, 4), 100), ((20, 20), 17)])
+def test_tiles_cover_each_pixel_once_and_are_no_larger_than_asked(size: tuple[int, int], side: int):
+    covered = np.zeros(size, int)
+    for top, bottom, left, right in tiles(size, side):
+        covered[top:bottom, left:right] += 1
+        assert top % 4 == left % 4 == 0
+        assert 0 < bottom - top <= side and 0 < right - left <= side
+    assert (covered == 1).all()
+    assert tiles(size, None) == [(0, size[0], 0, size[1])]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"brush_size": 0},
+        {"upsampling": "transposed", "antialiasing": False, "residual_blocks": 2},
+        {"feature_concatenation": False},
+        {"feature_concatenation": False, "saliency_network": False},
+    ],
+    ids=["departed", "once", "transposed", "without_concatenation", "without_S"],
+)
+def test_a_pixel_normed_style_paints_in_tiles_what_it_paints_whole(photo: np.ndarray, options: dict):
+    model = built({**NOISY, **options})
+    with_map = model.saliency_network is not None
+    wishes = {"return_saliency": True, "keep_detail": 0.7} if with_map else {}
+    whole, tiled = (model.stylize(photo, tile=tile, **wishes) for tile in (None, 64))
+    sizes = calls_of(model.generator, lambda: model.stylize(photo, tile=64, **wishes))
+    assert len(sizes) >= 9 and max(map(max, sizes)) < 203
+    assert len(set(sizes[-9:])) == 1  # each reuses the memory of the last
+    if with_map:
+        np.testing.assert_allclose(whole[1], tiled[1], atol=1e-4)
+        whole, tiled = whole[0], tiled[0]
+    assert whole.std() > 2
+    assert levels_apart(whole, tiled) <= 1
+
+
+@pytest.mark.parametrize("options", [TINY, {**TINY, "context_blocks": 1, "antialiasing": True}])
+@torch.inference_mode()
+def test_with_the_same_statistics_an_instance_normed_model_paints_in_tiles_what_it_paints_whole(photo, options: dict):
+    model = built(options)
+    painter = Painter(model, Photo(imaging.read(photo).values))
+    pieces = torch.full((1, 4, *painter.photo.size), torch.nan)
+
+    def write(box: tuple[int, int, int, int], tile: Tile) -> None:
+        top, bottom, left, right = box
+        pieces[..., top:bottom, left:right] = torch.cat([tile.painting, tile.saliency], 1)
+
+    painter.paint(write, saliency=True, keep_detail=0.5, tile=64)
+    wanted = (None, True, True, 0.5)
+    statistics = painter.statistics(painter.photo.size, *wanted)
+    height, width = painter.photo.size
+    whole = painter.tile((height, width), (0, height, 0, width), *wanted, statistics)
+    torch.testing.assert_close(torch.cat([whole.painting, whole.saliency], 1), pieces, atol=1 / 127.5, rtol=0)
+    alone = painter.tile((height, width), (0, 64, 0, 64), *wanted)
+    assert (alone.painting - pieces[:, :3, :64, :64]).abs().max() > 0.05  # a tile's own statistics are others
+
+
+def test_the_statistics_come_from_a_copy_of_a_bounded_size(photo: np.ndarray, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pipeline, "STATISTICS_SIZE", 96)
+    model = built(TINY)
+    sizes = calls_of(model.generator, lambda: model.stylize(photo, tile=64))
+    assert sizes[0] == (96, 80)
+    assert len(sizes) == 13
+
+
+def test_seams_carry_no_more_energy_than_without_tiles():
+    model = built({**NOISY, "brush_size": 0})
+    image = np.random.default_rng(0).random((192, 256, 3), dtype=np.float32)
+
+    def energy(tile: int | None, axis: int) -> float:
+        """Of the steps where tiles of 64 px meet, over that of all steps."""
+        steps = np.square(np.diff(model.stylize(image, tile=tile), axis=axis)).mean((1 - axis, 2))
+        return steps[63::64].mean() / steps.mean()
+
+    for axis in (0, 1):
+        assert energy(64, axis) == pytest.approx(energy(None, axis), rel=0.02)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (17, 33), (64, 30)])
+def test_the_photo_is_mirrored_beyond_its_border_as_a_padded_copy(size: tuple[int, int]):
+    values = torch.randint(256, (2, 3, *size), dtype=torch.uint8)
+    padded = imaging.pad(imaging.to_signed(values))
+    photo = Photo(values)
+    assert photo.size == tuple(padded.shape[-2:])
+    torch.testing.assert_close(photo.read((0, photo.size[0], 0, photo.size[1])), padded)
+    torch.testing.assert_close(photo.read((3, 15, photo.size[1] - 2, photo.size[1])), padded[..., 3:15, -2:])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_tiles_of_every_dtype_and_of_grey_and_of_a_batch(photo: np.ndarray, dtype: str):
+    model = built(NOISY)
+    white = {"uint8": 1, "uint16": 257, "float32": 1 / 255}[dtype]
+    image = (photo[..., 0] * np.float64(white)).astype(dtype)
+    whole, tiled = (model.stylize(image, tile=tile) for tile in (None, 96))
+    assert tiled.dtype == np.dtype(dtype) and tiled.shape == photo.shape
+    np.testing.assert_allclose(whole / white, tiled / white, atol=1)
+    batch = torch.from_numpy(np.stack([photo, photo[::-1]])).movedim(3, 1)
+    assert levels_apart(model.stylize(batch, tile=96).numpy(), model.stylize(batch, tile=None).numpy()) <= 1
+
+
+# choosing
+
+
+@pytest.mark.parametrize(
+    ("free", "budget", "whole"), [(2**40, 2**31, True), (2**20, 2**31, False), (2**40, 2**20, False)]
+)
+def test_auto_takes_tiles_where_the_whole_needs_too_much(photo, monkeypatch, free: int, budget: int, whole: bool):
+    monkeypatch.setattr(pipeline, "free_memory", lambda _: free)
+    monkeypatch.setattr(pipeline, "WHOLE_BYTES", budget)
+    monkeypatch.setattr(pipeline, "TILE_BYTES", budget)
+    model = built({**NOISY, "brush_size": 0})
+    sizes = calls_of(model.generator, lambda: model.stylize(photo))
+    assert (sizes == [(204, 172)]) is whole and (len(sizes) > 1) is not whole
+
+
+@pytest.mark.parametrize("tile", [0, 15, -64, 64.0, "64", "off", True])
+def test_a_tile_that_makes_no_sense_is_refused(photo: np.ndarray, tile: object):
+    model = SDPGAN(**TINY)
+    for call in (model.stylize, model.saliency_map):
+        refusal(lambda call=call: call(photo, tile=tile), "tile", repr(tile))
+
+
+@pytest.mark.parametrize("options", [TINY, NOISY])
+def test_max_size_and_the_map_alone_work_in_tiles_too(photo: np.ndarray, options: dict):
+    model = built(options)
+    small = [model.stylize(photo, max_size=128, tile=tile) for tile in (None, 128)]
+    assert levels_apart(*small) == 0
+    shrunk = PIL.Image.fromarray(photo).resize((108, 128), PIL.Image.Resampling.BICUBIC)
+    enlarged = model.stylize(shrunk).resize((171, 203), PIL.Image.Resampling.BICUBIC)
+    assert np.abs(small[0].astype(int) - np.asarray(enlarged)).mean() < 2
+    maps = [model.saliency_map(photo, tile=tile) for tile in (None, 64)]
+    np.testing.assert_allclose(*maps, atol=1e-4 if options is NOISY else 0.2)
+
+
+# brush, strength, colour and masks
+
+
+@pytest.mark.parametrize(("brush_size", "brush", "first"), [(64, 1, 64), (64, 2, 32), (64, 4, 16), (64, 0.5, 128)])
+def test_twice_the_brush_paints_first_at_half_the_size(photo: np.ndarray, brush_size: int, brush: float, first: int):
+    model = built({**DEPARTED, "brush_size": brush_size})
+    sizes = calls_of(model.generator, lambda: model.stylize(photo, brush=brush))
+    assert min(sizes[0]) == pytest.approx(first, rel=0.25) and sizes[-1] == (204, 172)
+
+
+def test_a_style_without_brush_size_gets_broader_strokes_from_its_photo_s_own_size(photo: np.ndarray):
+    model = built(TINY)
+    sizes = {brush: calls_of(model.generator, lambda b=brush: model.stylize(photo, brush=b)) for brush in (0.5, 1, 2)}
+    assert sizes == {0.5: [(204, 172)], 1: [(204, 172)], 2: [(104, 88), (204, 172)]}
+    assert levels_apart(model.stylize(photo, brush=2), model.stylize(photo)) > 5
+
+
+@pytest.mark.parametrize("tile", [None, 64])
+@pytest.mark.parametrize("max_size", [None, 100])
+def test_strength_goes_from_the_photo_over_the_painting_beyond(photo: np.ndarray, tile, max_size):
+    model = built(DEPARTED)
+    limits = {"tile": tile, "max_size": max_size}
+    painting = model.stylize(photo, **limits)
+    np.testing.assert_array_equal(model.stylize(photo, strength=0, **limits), photo)
+    np.testing.assert_array_equal(model.stylize(photo, strength=1, **limits), painting)
+    for strength in (0.5, 1.5):
+        expected = (photo + strength * (painting.astype(float) - photo)).clip(0, 255)
+        np.testing.assert_allclose(model.stylize(photo, strength=strength, **limits), expected, atol=1.3)
+
+
+def test_keep_color_paints_luma_and_leaves_the_photo_s_chroma(photo: np.ndarray):
+    model = built(DEPARTED)
+    image = photo.astype(np.float32) / 255 * 0.2 + 0.4  # nothing to clip
+    painting, kept = model.stylize(image), model.stylize(image, keep_color=True)
+    weights = np.array([0.299, 0.587, 0.114])
+    change = kept - image
+    np.testing.assert_allclose(change, np.broadcast_to(change[..., :1], change.shape), atol=1e-5)
+    np.testing.assert_allclose(kept @ weights, painting @ weights, atol=1e-5)
+    assert np.abs(kept - painting).max() > 0.02
+
+
+def test_a_mask_takes_the_place_of_the_map(photo: np.ndarray):
+    model, once = built(DEPARTED), built({**DEPARTED, "brush_size": 0})
+    white, black = np.full(photo.shape[:2], True), np.zeros(photo.shape[:2], np.uint8)
+    np.testing.assert_array_equal(model.stylize(photo, mask=white, keep_detail=0), once.stylize(photo))
+    assert levels_apart(model.stylize(photo, mask=black), once.stylize(photo)) > 2
+    np.testing.assert_array_equal(once.stylize(photo, mask=black), once.stylize(photo))
+    half = black.copy()
+    half[:, :80] = 255
+    kept = once.stylize(photo, mask=half)  # all of the detail, unless told otherwise
+    np.testing.assert_array_equal(kept, once.stylize(photo, mask=half, keep_detail=1))
+    changed = np.abs(kept.astype(int) - once.stylize(photo)).max(2)
+    assert changed[:, :80].max() > 5 and changed[:, 80:].max() == 0
+    assert levels_apart(once.stylize(photo, mask=half, tile=64), kept) <= 1
+    each = once.stylize([photo, photo[:64]], mask=[PIL.Image.fromarray(half), None])
+    np.testing.assert_array_equal(each[0], kept)
+    without_s = SDPGAN(**TINY, feature_concatenation=False, saliency_network=False).eval()
+    assert levels_apart(without_s.stylize(photo, mask=white), without_s.stylize(photo)) > 2
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        *(("brush", value) for value in (0, -1, float("inf"), float("nan"), "1", True, None)),
+        *(("strength", value) for value in (-0.1, float("inf"), float("nan"), "1", True, None)),
+        *(("keep_color", value) for value in (1, "yes", None)),
+    ],
+)
+def test_a_value_out_of_its_range_is_refused(photo: np.ndarray, argument: str, value: object):
+    refusal(lambda: SDPGAN(**TINY).stylize(photo, **{argument: value}), argument, repr(value))
+
+
+def test_a_mask_that_does_not_fit_is_refused(photo: np.ndarray):
+    model = SDPGAN(**TINY)
+    refusal(lambda: model.stylize(photo, mask=photo[:100]), "mask", "171 x 100", "171 x 203")
+    refusal(lambda: model.stylize([photo, photo], mask=[photo]), "2 images", "1 mask")
+    refusal(lambda: model.stylize([photo, photo[:100]], mask=photo), "2 of 2", "mask")
+    refusal(lambda: model.stylize(photo, mask="no.png"), "no.png")
