@@ -607,7 +607,7 @@ def test_what_cannot_be_measured_is_one_sentence(photos, paintings, classes, inc
     refused("coffee/1 with several suffixes", photos=tmp_path / "twins", outputs=photos / "photos")
     (tmp_path / "twins/photos/coffee/1.bmp").unlink()
     (tmp_path / "twins/photos/coffee/1.png").write_bytes(b"no image")
-    refused("coffee/1.png cannot be read as an image", photos=tmp_path / "twins", outputs=photos / "photos")
+    refused("coffee/1.png", photos=tmp_path / "twins", outputs=photos / "photos")
 
 
 @pytest.mark.parametrize("command", [["--help"], ["saliency", "--help"]])

@@ -270,7 +270,7 @@ def test_the_activations_of_vgg_are_gone_when_s_sees_the_result(trainer):
     one = trainer()
     activations, alive = [], []
     one.vgg.layers[5].register_forward_hook(lambda module, inputs, result: activations.append(weakref.ref(result)))
-    one.model.saliency_network.register_forward_hook(
+    one.model.saliency_network.down1.register_forward_hook(
         lambda *_: alive.append(sum(ref() is not None for ref in activations))
     )
     one.backward(batch_of(one))
@@ -313,7 +313,7 @@ def test_an_ablation_leaves_out_its_terms_and_what_they_cost(
     batch = batch_of(one)
     ran, masked = [], []
     if one.model.saliency_network is not None:
-        one.model.saliency_network.register_forward_hook(lambda *_: ran.append("S"))
+        one.model.saliency_network.down1.register_forward_hook(lambda *_: ran.append("S"))
     one.model.generator.register_forward_hook(lambda *_: ran.append("G"))
     one.vgg.layers[0].register_forward_hook(lambda *_: ran.append("VGG"))
     one.discriminator.register_forward_hook(lambda *_: ran.append("D"))
