@@ -74,6 +74,11 @@ INTRODUCTION = """
 SDP-GAN repaints your photo in a painter's hand and keeps the detail where people look first.
 """
 
+CREDITS = """
+The style `peppercarrot` learnt from panels of Pepper&Carrot by David Revoy,
+[www.peppercarrot.com](https://www.peppercarrot.com), CC BY 4.0. The other painters' works are in the public domain.
+"""
+
 SALIENCY_VIEWS = (
     ("Saliency map", "The saliency map: bright where people look first"),
     ("Overlay", "The saliency map laid over the photo"),
@@ -489,7 +494,7 @@ def page() -> gr.Blocks:
                         maps.append(gr.Image(label=name, alt_text=alt_text, **as_result))
                         gr.HTML(MAP_SCALE if name != "Outline" else OUTLINE_LEGEND)
         with gr.Row(elem_id="about"):
-            for text in (ABOUT_THE_MAP, ABOUT_THE_PAGE):
+            for text in (ABOUT_THE_MAP, ABOUT_THE_PAGE + CREDITS):
                 with gr.Column(min_width=300):
                     gr.Markdown(text)
 
