@@ -61,9 +61,10 @@ def text() -> str:
     parts = [
         style_table(stored),
         f"Measured on {settings['photos']} validation photos with a shorter side of {settings['size']} px, which no "
-        "training saw. *Deception rate*: the share of results that a classifier takes for the painter. The classifier "
-        f"recognises {deceived['held_back_accuracy']:.0%} of held-back images. *Salient detail*: 1 is the photo "
-        f"itself, inside the human-drawn masks of {detail['human_masks']} photos and the saliency references of "
+        "training saw. *Deception rate*: the share of results that a classifier takes for the painter, at "
+        f"{deceived['size']} px. The classifier recognises {deceived['held_back_accuracy']:.0%} of held-back images. "
+        "*Salient detail*: 1 is the photo itself, inside the "
+        f"human-drawn masks of {detail['human_masks']} photos and the saliency references of "
         f"{detail['reference_masks']}. *Chroma*: the results' mean colourfulness over the paintings'. *KID-768*: "
         "distance to other paintings over that of the untouched photos.",
     ]
