@@ -19,7 +19,7 @@ from skimage.metrics import structural_similarity
 
 from sdpgan_hub import SDPGAN, styles
 
-NAMES = ("monet", "ukiyoe", "vangogh")
+NAMES = ("monet", "peppercarrot", "ukiyoe", "vangogh")
 EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "space" / "examples").glob("*.jpg"))
 SIDE = 128
 LUMA = np.array([0.299, 0.587, 0.114])
