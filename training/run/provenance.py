@@ -96,8 +96,8 @@ def card_keywords(facts: dict[str, Any]) -> dict[str, Any]:
         "steps": f"{initialization} of initialisation ({_first_terms(config)}), {facts['steps'] - initialization} "
         "adversarial",
         "batch": f"{config['batch_size'] * config['gradient_accumulation_steps'] * facts['processes']} crops of "
-        f"{config['crop_size']} px, from photos with a shorter side of {_sides(config, 'photo_scales')} px and "
-        f"paintings of {_sides(config, 'painting_scales')} px",
+        f"{config['crop_size']} px, from photos with a shorter side of {_sides(config, 'photo_scales')}, and "
+        f"paintings of {_sides(config, 'painting_scales')}",
         "width": f"{config['base_channels']} channels, {config['residual_blocks']} residual blocks, "
         f"{config['upsampling']} up-sampling",
         "weights of Eq. 1": _weights(config),
@@ -145,8 +145,9 @@ def _first_terms(config: dict[str, Any]) -> str:
 
 
 def _sides(config: dict[str, Any], scales: str) -> str:
-    sides = sorted({round(config["image_size"] * scale) for scale in config[scales]})
-    return " to ".join(map(str, sides))
+    brush_size = config.get("brush_size", 0) if scales == "photo_scales" else 0
+    sides = sorted({round((brush_size or config["image_size"]) * scale) for scale in config[scales]})
+    return " to ".join(map(str, sides)) + (" px and twice of that" if brush_size else " px")
 
 
 def _accuracy(numbers: dict[str, float]) -> str:
