@@ -41,6 +41,7 @@ STANDARD = "-"
 MIN_SIZE = 16
 WORDS = {
     "max_size=": "--max-size",
+    "tile=": "--tile",
     "keep_detail": "--keep-detail",
     "token=, ": "",
     ", or raise PIL.Image.MAX_IMAGE_PIXELS": "",

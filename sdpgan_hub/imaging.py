@@ -32,11 +32,9 @@ import numpy as np
 import PIL.Image
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from .errors import SDPGANError
 from .files import check_floats, open_image, pixels, upright
-from .networks import padded_size
 
 ImageLike = PIL.Image.Image | str | os.PathLike | np.ndarray | Tensor
 
@@ -108,22 +106,6 @@ def read(image: ImageLike) -> Picture:
         f"An image of type {type(image).__name__} is not supported; give a path, a PIL image, a NumPy array, "
         "a tensor, or a list of them."
     )
-
-
-def pad(signed: Tensor) -> Tensor:
-    """N x C x H x W continued at its right and bottom by reflection up to the sides that the networks take."""
-    for dim in (-2, -1):
-        side = signed.shape[dim]
-        missing = padded_size(side) - side
-        if missing:
-            reflected = torch.from_numpy(np.pad(np.arange(side), (0, missing), mode="reflect"))
-            signed = signed.index_select(dim, reflected.to(signed.device))
-    return signed
-
-
-def resize(signed: Tensor, height: int, width: int) -> Tensor:
-    """N x C x H x W in [-1, 1] to N x C x `height` x `width`, bicubic, without aliasing or overshoot."""
-    return F.interpolate(signed, (height, width), mode="bicubic", antialias=True).clamp(-1, 1)
 
 
 def limited_size(height: int, width: int, max_size: int | None) -> tuple[int, int]:

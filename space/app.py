@@ -63,7 +63,7 @@ ONE_AT_A_TIME = {"concurrency_limit": 1, "concurrency_id": "network"}
 EXAMPLES = sorted(str(path) for path in (HERE / "examples").glob("*.jpg"))
 
 WORDS = {
-    "give max_size=, such as 1024": "try a smaller photo",
+    "give a smaller tile=, such as 256, or max_size=, such as 1024": "try a smaller photo",
     "shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS": f"this page takes {MAX_UPLOAD_MEGAPIXELS} megapixels at most",
     f"which takes another library: {files.INSTALL_HEIF}": "which this page does not read; use a JPEG, PNG or WebP file",
 }

@@ -278,6 +278,7 @@ def test_a_message_names_the_options_of_the_command_line(here, tiny, monkeypatch
     assert main(["stylize", "photo.png", "-o", "out.png", "--style", str(tiny)]) == 1
     line = one_line(capsys)
     assert "--max-size, such as" in line and "max_size" not in line
+    assert "--tile, such as" in line and "tile=" not in line
 
 
 def test_keep_detail_keeps_as_much_of_the_photo_as_in_python(here, tiny, model):

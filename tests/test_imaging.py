@@ -13,6 +13,7 @@ from PIL import ImageOps
 from skimage import data
 
 from sdpgan_hub import SDPGANError, color, imaging
+from sdpgan_hub.pipeline import Photo
 
 ORIENTATION = 0x0112
 PROFILES = Path(__file__).parent / "profiles"
@@ -248,10 +249,11 @@ def test_a_picture_that_is_transparent_all_over_is_read(photo):
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (2, 3), (15, 16), (16, 16), (17, 64), (30, 5)])
-def test_pad_continues_the_image_by_reflection_to_sides_the_networks_take(height, width):
+def test_a_photo_is_continued_by_reflection_to_sides_the_networks_take(height, width):
     signed = torch.rand(2, 3, height, width)
-    padded = imaging.pad(signed)
-    tall, wide = padded.shape[-2:]
+    photo = Photo(signed, signed=True)
+    tall, wide = photo.size
+    padded = photo.read((0, tall, 0, wide))
     assert tall % 4 == wide % 4 == 0 and min(tall, wide) >= 16 and tall - height < 16 and wide - width < 16
     expected = np.pad(signed.numpy(), [(0, 0), (0, 0), (0, tall - height), (0, wide - width)], mode="reflect")
     np.testing.assert_array_equal(padded.numpy(), expected)

@@ -500,3 +500,22 @@ def test_no_refusal_leaves_a_traceback_in_the_log_of_the_server(url, client, log
     with pytest.raises(Exception, match="photo"):
         client.predict(None, "strokes", api_name="/stylize")
     assert "Traceback" not in log.read_text()
+
+
+def test_what_runs_out_of_memory_is_told_in_the_words_of_the_page():
+    code = """
+import app
+from sdpgan_hub import networks
+
+def out_of_memory(*_):
+    raise RuntimeError("DefaultCPUAllocator: not enough memory")
+
+networks.Generator.forward = out_of_memory
+try:
+    app.stylize("examples/cat.jpg", "vangogh")
+except Exception as error:
+    print(getattr(error, "message", error))
+"""
+    run = subprocess.run([sys.executable, "-c", code], cwd=SPACE, capture_output=True, text=True, timeout=120)
+    assert "try a smaller photo" in run.stdout, run.stdout + run.stderr
+    assert "=" not in run.stdout
