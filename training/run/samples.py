@@ -20,9 +20,11 @@ def sheet(model: SDPGAN, photos: Sequence[Path], size: int, columns: int = 8) ->
     squares = [pictures.centre_square(pictures.read_scaled(path, size)) for path in paths]
     training = model.training
     model.eval()
-    cells = squares + [model.stylize(photo) for photo in squares]
-    if model.saliency_network is not None:
-        maps = (np.round(model.saliency_map(photo) * 255).astype(np.uint8) for photo in squares)
-        cells += [np.repeat(grey[..., None], 3, axis=2) for grey in maps]
+    if model.saliency_network is None:
+        cells = squares + [model.stylize(photo) for photo in squares]
+    else:
+        results, maps = zip(*(model.stylize(photo, return_saliency=True) for photo in squares), strict=True)
+        greys = (np.round(map_ * 255).astype(np.uint8) for map_ in maps)
+        cells = [*squares, *results, *(np.repeat(grey[..., None], 3, axis=2) for grey in greys)]
     model.train(training)
     return pictures.contact_sheet(cells, len(squares))
