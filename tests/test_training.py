@@ -156,20 +156,20 @@ BRUSH = {
 }
 
 
-def test_a_photo_is_painted_once_more_from_its_next_pixels(trainer):
+def test_photos_are_painted_once_more_from_their_next_pixels(trainer):
     one = trainer(**BRUSH)
     batch, weights = batch_of(one), one.schedule.weights(100)
-    crops, whole, boxes, starts = one.step.generator_inputs(batch, weights, slice(0, 1), 2, 3)
-    assert len(crops) == len(whole) == len(boxes) == len(starts) == 4  # two photos, a painting, a photo once more
-    torch.testing.assert_close(crops[2], batch["painting"][0])
-    assert (
-        torch.equal(crops[3, :, :-2, :-3], crops[0, :, 2:, 3:])
-        and (starts[3] - starts[0] - torch.tensor([2, 3])).abs().max() <= 1
-    )
-    assert torch.equal(whole[3], batch["photo_whole"][0])
+    crops, whole, boxes, starts = one.step.generator_inputs(batch, weights, [1, 0], 2, 3)
+    assert len(crops) == len(whole) == len(boxes) == len(starts) == 6  # two photos, two paintings, the photos once more
+    torch.testing.assert_close(crops[2:4], batch["painting"])
     side = batch["photo"].shape[-1]
-    seen = [crop_and_resize(batch["photo_whole"][:1], box[None], side, side) for box in boxes[[0, 3]]]
-    torch.testing.assert_close(seen[1][..., :-4, :-4], seen[0][..., 2:-2, 3:-1], atol=1e-4, rtol=0)
+    for place, photo in ((4, 1), (5, 0)):
+        assert torch.equal(crops[place, :, :-2, :-3], crops[photo, :, 2:, 3:])
+        assert (starts[place] - starts[photo] - torch.tensor([2, 3])).abs().max() <= 1
+        assert torch.equal(whole[place], batch["photo_whole"][photo])
+        of_one = batch["photo_whole"][photo : photo + 1]
+        seen = [crop_and_resize(of_one, box[None], side, side) for box in boxes[[photo, place]]]
+        torch.testing.assert_close(seen[1][..., :-4, :-4], seen[0][..., 2:-2, 3:-1], atol=1e-4, rtol=0)
 
 
 def test_photos_that_are_painted_over_keep_their_target_and_the_others_stay(trainer):

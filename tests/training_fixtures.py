@@ -225,9 +225,10 @@ def expected_terms(trainer, batch: dict[str, torch.Tensor]) -> tuple[torch.Tenso
     pixels, heads = call_with_constant_parameters(discriminator, stylized, features)
     terms["gan"] = with_heads([objective.generator_loss(one, kind) for one in (pixels, *heads)])
     if config.w_identity:
-        first = [None if one is None else one[:1] for one in map(batch.get, ("painting_whole", "painting_box"))]
+        half = max(1, len(photo) // 2)
+        first = [None if one is None else one[:half] for one in map(batch.get, ("painting_whole", "painting_box"))]
         terms["identity"] = objective.identity_loss(
-            model(objective.with_chroma(painting[:1], config.identity_chroma), *first)[0], painting[:1]
+            model(objective.with_chroma(painting[:half], config.identity_chroma), *first)[0], painting[:half]
         )
     if saliency is not None and config.w_con_s:
         seen = stylized if whole is None else pasted(stylized, whole, box)

@@ -53,7 +53,8 @@ class Step:
         numbers: dict[str, Tensor] = {}
 
         shift = torch.randint(1, 4, (2,)).tolist()  # rows and columns, 1 to 3 px
-        shifted = slice(number % count, number % count + 1)  # the photo that is painted twice; each in its turn
+        repeats = max(1, count // 2)  # so many photos are painted twice, each in its turn, and so many paintings
+        shifted = [(number * repeats + place) % count for place in range(repeats)]
         with self.accelerator.autocast():
             outputs = self.prepared_model(*self.generator_inputs(batch, weights, shifted, *shift))
         # Backpropagate each loss to G(x) and S(x) first and free that network's activations; then run one backward pass
@@ -92,9 +93,9 @@ class Step:
             fooled = [objective.generator_loss(one.float(), config.adversarial_loss) for one in (pixels, *heads)]
             terms["gan"] = with_heads(fooled)
         if "identity" in weights:
-            terms["identity"] = objective.identity_loss(painted[count : count + 1], batch["painting"][:1])
+            terms["identity"] = objective.identity_loss(painted[count : count + repeats], batch["painting"][:repeats])
         if "shift" in weights:
-            terms["shift"] = objective.shift_loss(painted[shifted], painted[-1:], *shift)
+            terms["shift"] = objective.shift_loss(painted[shifted], painted[-repeats:], *shift)
         self.backpropagate(terms, weights, losses)
         del terms, pyramid, pyramids
         self.backpropagate(self.saliency_terms(batch, stylized, saliency, weights), weights, losses)
@@ -140,25 +141,27 @@ class Step:
         return with_heads(each), accuracies
 
     def generator_inputs(
-        self, batch: dict[str, Tensor], weights: dict[str, float], shifted: slice, rows: int, columns: int
+        self, batch: dict[str, Tensor], weights: dict[str, float], shifted: list[int], rows: int, columns: int
     ) -> list[Tensor | None]:
-        """What G paints in a step: the photos, then, where their terms are there, one painting and a photo once more.
+        """What G paints in a step: the photos, then, where their terms are there, paintings and photos once more.
 
-        `shifted` is that photo; it starts `rows` and `columns` px further. Returns the arguments of `SDPGAN.forward`.
+        `shifted` are the numbers of those photos, which start `rows` and `columns` px further; there are as many
+        paintings. Returns the arguments of `SDPGAN.forward`.
         """
+        repeats = len(shifted)
         photos = self.over_smaller_paintings(batch) if self.config.brush_size else batch["photo"]
         whole, boxes = batch.get("photo_whole"), batch.get("photo_box")
         crops, wholes, places = [photos], [whole], [boxes]
         starts = torch.randint(NOISE_PERIOD, (len(photos), 2))
         noise_starts = [starts]
         if "identity" in weights:
-            crops.append(objective.with_chroma(batch["painting"][:1], self.config.identity_chroma))
-            wholes.append(batch["painting_whole"][:1] if whole is not None else None)
-            places.append(batch["painting_box"][:1] if whole is not None else None)
-            noise_starts.append(torch.randint(NOISE_PERIOD, (1, 2)))
+            crops.append(objective.with_chroma(batch["painting"][:repeats], self.config.identity_chroma))
+            wholes.append(batch["painting_whole"][:repeats] if whole is not None else None)
+            places.append(batch["painting_box"][:repeats] if whole is not None else None)
+            noise_starts.append(torch.randint(NOISE_PERIOD, (repeats, 2)))
         if "shift" in weights:
             crops.append(F.pad(photos[shifted, :, rows:, columns:], (0, columns, 0, rows), mode="reflect"))
-            noise_starts.append(starts[shifted] + torch.tensor([rows, columns]) + torch.randint(-1, 2, (1, 2)))
+            noise_starts.append(starts[shifted] + torch.tensor([rows, columns]) + torch.randint(-1, 2, (repeats, 2)))
             if whole is not None:
                 height, width = photos.shape[-2:]
                 further = boxes.new_tensor([rows / height, columns / width, 0, 0]) * boxes[shifted][:, [2, 3, 2, 3]]

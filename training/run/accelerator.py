@@ -36,6 +36,8 @@ def build(arguments: argparse.Namespace, config: TrainingConfig) -> Accelerator:
         raise SDPGANError("fp16 needs an accelerator, on a CPU Accelerate ignores it; take bf16, or no.")
     if not is_tensorboard_available() and accelerator.is_main_process:
         print(f"warning: TensorBoard is not installed; numbers go to {arguments.output / 'logs'}", file=sys.stderr)
+    if accelerator.device.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # all crops have one size
     slow = accelerator.device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
     if slow and accelerator.mixed_precision == "bf16" and accelerator.is_main_process:
         text = "warning: this CPU has no bf16 of its own, and a step can take ten times as long; leave bf16 out."

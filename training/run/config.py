@@ -104,7 +104,7 @@ class TrainingConfig:
     train_saliency: bool = True
     """False: S stays as it came with --initial_style; L_sali and references are not needed."""
     w_identity: float = 0.0
-    """Of |G(y) - y|_1 on one painting a step (CycleGAN), beyond Eq. 1; 0: not computed (the paper)."""
+    """Of |G(y) - y|_1 on half of the paintings (CycleGAN), beyond Eq. 1; 0: not computed (the paper)."""
     identity_chroma: float = 1.0
     """What the identity loss multiplies the chroma of G's input with: below 1, G learns to paint stronger colours than
     the photo's."""
