@@ -74,7 +74,7 @@ def cubic(x: Tensor) -> Tensor:
     return torch.where(x < 1, near, torch.where(x < 2, ((2.5 - 0.5 * x) * x - 4) * x + 2, 0))
 
 
-KERNEL_RADII = {triangle: 1, cubic: 2}
+KERNEL_RADII: dict[Callable[[Tensor], Tensor], int] = {triangle: 1, cubic: 2}
 
 
 def resized_part(
@@ -168,7 +168,7 @@ def along_lines(lines: Tensor, photo: Tensor) -> Tensor:
     return (slope * luma(photo.float()) + intercept).clamp(-1, 1)
 
 
-def coarse_to_fine(height: int, width: int, brush_size: int) -> list[tuple[int, int]]:
+def coarse_to_fine(height: int, width: int, brush_size: float) -> list[tuple[int, int]]:
     """The sizes at which a photo of `height` x `width` pixels is painted, one after the other; the last is its own.
 
     At the first the shorter side is about `brush_size`, and each is at most 2 to 2.4 times the one before. The sides
