@@ -32,6 +32,7 @@ from .styles import DEFAULT
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
+    from torch import Tensor
 
     from .model import SDPGAN
 
@@ -298,8 +299,7 @@ def run_stylize(options: argparse.Namespace) -> int:
     jobs = plan(options, tag, lambda suffix: suffix if suffix in OUTPUT_FORMATS else ".png")
     if not jobs:
         return _report(options, jobs, [])
-    if options.mask:
-        _checked_input(options.mask)
+    mask = _read_mask(options.mask) if options.mask else None
     model = _load(options)
 
     def paint(image: Image.Image) -> Image.Image:
@@ -311,10 +311,26 @@ def run_stylize(options: argparse.Namespace) -> int:
             strength=options.strength,
             keep_color=options.keep_color,
             keep_detail=options.keep_detail,
-            mask=options.mask,
+            mask=mask,
         )
 
     return run(jobs, options, paint)
+
+
+def _read_mask(path: str) -> Tensor:
+    """The mask of all photos, 1 or 3 x H x W, read once; UsageError where it cannot be."""
+    from . import imaging
+
+    with warnings.catch_warnings(record=True) as noted:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", SDPGANWarning)
+        try:
+            mask = imaging.read(path).values[0]
+        except SDPGANError as error:
+            raise UsageError(reworded(error, WORDS)) from error
+    for warning in noted:
+        print(f"warning: {warning.message}", file=sys.stderr)
+    return mask
 
 
 def run_saliency(options: argparse.Namespace) -> int:

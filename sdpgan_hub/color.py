@@ -13,6 +13,7 @@ from PIL import ImageCms
 from .errors import SDPGANWarning
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+LAB = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
 GREY = ("1", "L", "LA", "La", "I", "F")
 INTENT = ImageCms.Intent.PERCEPTUAL
 """As browsers show a photo: by a press profile's tables; for a profile that is a matrix all intents are one."""
@@ -24,11 +25,11 @@ def to_srgb(image: PIL.Image.Image, name: str) -> PIL.Image.Image:
     A profile that is broken or not made for this kind of pixels is ignored with a warning that names the image.
     16-bit and float grey goes through its profile with 16 bits; the profile of an image in sRGB changes nothing.
     """
-    data = image.info.get("icc_profile")
+    data: bytes = image.info.get("icc_profile") or b""
     if not data and image.mode != "LAB":
         return image
     try:
-        space, profile = (b"Lab ", ImageCms.createProfile("LAB")) if image.mode == "LAB" else _opened(data)
+        space, profile = (b"Lab ", LAB) if image.mode == "LAB" else _opened(data)
         if data and space == b"RGB " and is_srgb(data):
             return image
         mode = _mode(space, image.mode)
@@ -36,7 +37,7 @@ def to_srgb(image: PIL.Image.Image, name: str) -> PIL.Image.Image:
         if space == b"GRAY":
             return _grey_through(pixels, profile)
         transform = ImageCms.buildTransform(profile, SRGB, mode, "RGB", INTENT)
-        return ImageCms.applyTransform(pixels, transform)
+        return _transformed(pixels, transform)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
         warnings.warn(
             f"{name} has a colour profile that cannot be used ({error}); it is read without one.",
@@ -60,7 +61,7 @@ def from_srgb(image: PIL.Image.Image, profile: bytes | None) -> tuple[PIL.Image.
             return image, None
         mode = image.mode
         transform = ImageCms.buildTransform(SRGB, _opened(profile)[1], mode, mode, INTENT)
-        return ImageCms.applyTransform(image, transform), profile
+        return _transformed(image, transform), profile
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return image, None
 
@@ -120,13 +121,19 @@ def _grey_through(image: PIL.Image.Image, profile: ImageCms.ImageCmsProfile) -> 
     values = np.asarray(image)
     every = np.arange(np.iinfo(values.dtype).max + 1, dtype=values.dtype).reshape(-1, 256)
     transform = ImageCms.buildTransform(profile, SRGB, image.mode, "RGB", INTENT, ImageCms.Flags.NOOPTIMIZE)
-    table = np.asarray(ImageCms.applyTransform(PIL.Image.fromarray(every), transform)).reshape(-1, 3)
+    table = np.asarray(_transformed(PIL.Image.fromarray(every), transform)).reshape(-1, 3)
     return PIL.Image.fromarray(table[values])
+
+
+def _transformed(image: PIL.Image.Image, transform: ImageCms.ImageCmsTransform) -> PIL.Image.Image:
+    result = ImageCms.applyTransform(image, transform)
+    assert result is not None  # it is with inPlace=True
+    return result
 
 
 def _through(pixels: np.ndarray, source: ImageCms.ImageCmsProfile, target: ImageCms.ImageCmsProfile) -> np.ndarray:
     transform = ImageCms.buildTransform(source, target, "RGB", "RGB", INTENT)
-    return np.asarray(ImageCms.applyTransform(PIL.Image.fromarray(pixels), transform))
+    return np.asarray(_transformed(PIL.Image.fromarray(pixels), transform))
 
 
 def _distance(one: np.ndarray, other: np.ndarray) -> int:

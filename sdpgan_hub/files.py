@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 import PIL.Image
@@ -289,12 +289,13 @@ def encode(
         if format not in WITHOUT_PROFILE:
             image, profile = color.from_srgb(image, kept.profile)
         stored.append(_paletted(image) if format == "GIF" and image.mode != "L" else image)
-    settings: dict[str, Any] = {
+    settings_of: dict[str, dict[str, Any]] = {
         "JPEG": {"quality": quality, "subsampling": "4:4:4"},
         "PNG": {"compress_level": 3},
         "WEBP": {"quality": quality},
         "AVIF": {"quality": quality, "subsampling": "4:4:4"},
-    }.get(format, {})
+    }
+    settings = settings_of.get(format, {})
     if profile:
         settings["icc_profile"] = profile
     if kept.dpi and min(kept.dpi) > 1:
@@ -460,7 +461,7 @@ def _without_its_end(image: PIL.Image.Image, name: str) -> PIL.Image.Image:
 
     What is missing is where two guesses at the rest differ.
     """
-    filename, file = getattr(image, "filename", ""), getattr(image, "fp", None)
+    filename, file = getattr(image, "filename", ""), cast("IO[bytes]", getattr(image, "fp", None))
     if filename:
         data = Path(filename).read_bytes()
     else:

@@ -74,7 +74,7 @@ def cubic(x: Tensor) -> Tensor:
     return torch.where(x < 1, near, torch.where(x < 2, ((2.5 - 0.5 * x) * x - 4) * x + 2, 0))
 
 
-KERNEL_RADII = {triangle: 1, cubic: 2}
+KERNEL_RADII: dict[Callable[[Tensor], Tensor], int] = {triangle: 1, cubic: 2}
 
 
 def resized_part(
@@ -135,22 +135,18 @@ def crop_and_resize(maps: Tensor, boxes: Tensor, height: int, width: int) -> Ten
     return F.grid_sample(maps.float(), grid.clamp(-edge, edge), align_corners=False)
 
 
-def guided_enlargement(small_map: Tensor, small_photo: Tensor, photo: Tensor) -> Tensor:
-    """A small saliency map at the size of the photo, along the photo's edges (fast guided filter: He and Sun, 2015).
+def guided_lines(small_map: Tensor, small_photo: Tensor) -> Tensor:
+    """The first half of the fast guided filter (He and Sun, 2015), which enlarges a map along the photo's edges.
+
+    `crop_and_resize` brings the lines to the size of the photo, and `along_lines` makes the map of them.
 
     Args:
         small_map: N x 1 x h x w in [-1, 1].
-        small_photo: the photo at the map's size, N x 3 x h x w.
-        photo: N x 3 x H x W.
+        small_photo: the photo at the map's size, N x 3 x h x w in [-1, 1].
 
     Returns:
-        N x 1 x H x W in [-1, 1].
+        Slope and intercept of the map over the luma around each pixel, N x 2 x h x w.
     """
-    return along_lines(F.interpolate(guided_lines(small_map, small_photo), photo.shape[-2:], mode="bilinear"), photo)
-
-
-def guided_lines(small_map: Tensor, small_photo: Tensor) -> Tensor:
-    """The guided filter's slope and intercept around each pixel of the small photo, N x 2 x h x w."""
     guide, values = luma(small_photo.float()), small_map.float()
 
     def mean(image: Tensor) -> Tensor:
@@ -163,12 +159,12 @@ def guided_lines(small_map: Tensor, small_photo: Tensor) -> Tensor:
 
 
 def along_lines(lines: Tensor, photo: Tensor) -> Tensor:
-    """The map that lines at the photo's size, or at that of a part of it, give on its luma; N x 1 x H x W."""
+    """The map that lines at the size of the photo, or of a part of it, give on its luma: N x 1 x H x W in [-1, 1]."""
     slope, intercept = lines.split(1, dim=1)
     return (slope * luma(photo.float()) + intercept).clamp(-1, 1)
 
 
-def coarse_to_fine(height: int, width: int, brush_size: int) -> list[tuple[int, int]]:
+def coarse_to_fine(height: int, width: int, brush_size: float) -> list[tuple[int, int]]:
     """The sizes at which a photo of `height` x `width` pixels is painted, one after the other; the last is its own.
 
     At the first the shorter side is about `brush_size`, and each is at most 2 to 2.4 times the one before. The sides

@@ -146,7 +146,7 @@ class SDPGAN(
         Args:
             x: N x 3 x H x W, RGB in [-1, 1]; H and W multiples of 4, at least 16.
             whole: where x are crops, copies of the whole photos for S, N x 3 x `saliency_size` x `saliency_size`.
-            boxes: where the crops lie, N x 4: top, left, height and width as shares of the photo's.
+            boxes: with `whole`, where the crops lie, N x 4: top, left, height and width as shares of the photo's.
             noise_starts: where the noise of each starts, N x 2, row and column; by default at its first pixel. Whole
                 photos have it where `filters.noise_origin` says, with a saliency_size.
 
@@ -159,9 +159,12 @@ class SDPGAN(
             results: list[pipeline.Tile] = []
             painter = pipeline.Painter(self, pipeline.Photo(x, signed=True))
             painter.paint(lambda _, tile: results.append(tile), saliency=self.saliency_network is not None)
-            return results[0].painting, results[0].saliency
+            painting, saliency = results[0].painting, results[0].saliency
+            assert painting is not None
+            return painting, saliency
         if self.saliency_network is None:
             return self.generate(x, None, noise_starts), None
+        assert boxes is not None
         saliency, features = self.saliency_network(whole)
         height, width = x.shape[-2:]
         cropped = tuple(

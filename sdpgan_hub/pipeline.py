@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from .errors import SDPGANError
 from .filters import Box
 from .imaging import ImageLike, Picture
 from .memory import free_memory
-from .networks import MIN_SIZE, SIZE_MULTIPLE, SaliencyFeatures, padded_size, shared_statistics
+from .networks import MIN_SIZE, SIZE_MULTIPLE, SaliencyFeatures, SaliencyNetwork, padded_size, shared_statistics
 
 if TYPE_CHECKING:
     from .model import SDPGAN
@@ -91,15 +91,17 @@ class Photo:
         signed: they are in [-1, 1]; else from 0 to the white of their dtype.
 
     Attributes:
+        own_size: height and width.
         size: the sides that the networks take; beyond its own right and bottom the photo is mirrored.
     """
 
     def __init__(self, values: Tensor, signed: bool = False):
         self.values, self.signed = values, signed
-        self.size = tuple(padded_size(side) for side in values.shape[-2:])
+        self.own_size = _size_of(values)
+        self.size = padded_size(self.own_size[0]), padded_size(self.own_size[1])
         self._places = [
             np.pad(np.arange(side), (0, padded - side), mode="reflect")
-            for side, padded in zip(values.shape[-2:], self.size, strict=True)
+            for side, padded in zip(self.own_size, self.size, strict=True)
         ]
 
     def read(self, box: Box) -> Tensor:
@@ -120,8 +122,7 @@ class Photo:
 
     def shrunk(self, size: tuple[int, int]) -> Photo:
         """A smaller one, float32."""
-        own = tuple(self.values.shape[-2:])
-        whole = filters.resized_part(self.read, own, size, _whole(size), filters.cubic)
+        whole = filters.resized_part(self.read, self.own_size, size, _whole(size), filters.cubic)
         return Photo(whole.clamp(-1, 1), signed=True)
 
 
@@ -184,11 +185,11 @@ class Painter:
                 outer = _widened(core, tile, overlap, size)
                 result = self.tile(size, outer, below, *wanted, statistics)
                 result = _cut(result, outer, core)
-                if last:
+                if differences is None:
                     write(core, result)
                 else:
-                    top, bottom, left, right = core
-                    differences[..., top:bottom, left:right] = result.painting - filters.luma(result.photo)
+                    assert result.painting is not None
+                    differences[_slices(core)] = result.painting - filters.luma(result.photo)
             below = differences
 
     def sizes(self, brush: float) -> list[tuple[int, int]]:
@@ -202,7 +203,7 @@ class Painter:
         if painting:
             reach += self.model.generator.reach + (filters.DETAIL_REACH if keep_detail else 0)
         if self.tiles_for_s:
-            reach += self.model.saliency_network.reach
+            reach += self._saliency_network.reach
         return -(-reach // SIZE_MULTIPLE) * SIZE_MULTIPLE
 
     def statistics(
@@ -214,7 +215,8 @@ class Painter:
             return statistics
         scale = STATISTICS_SIZE / max(size)
         if scale < 1:
-            size = tuple(max(MIN_SIZE, SIZE_MULTIPLE * round(side * scale / SIZE_MULTIPLE)) for side in size)
+            height, width = (max(MIN_SIZE, SIZE_MULTIPLE * round(side * scale / SIZE_MULTIPLE)) for side in size)
+            size = height, width
         self.tile(size, _whole(size), below, painting, saliency, keep_detail, statistics)
         return statistics
 
@@ -239,12 +241,12 @@ class Painter:
             guide = map_ if self.mask is None else filters.luma(self.mask.part(size, box)).to(self.model.device)
             seen = photo
             if below is not None:
-                source = tuple(below.shape[-2:])
-                enlarged = filters.resized_part(lambda part: below[_slices(part)], source, size, box)
+                enlarged = filters.resized_part(lambda part: below[_slices(part)], _size_of(below), size, box)
                 seen = filters.painted_over(enlarged, photo, guide)
             starts = torch.tensor([[box[0], box[2]]]) - (self._origin * torch.tensor(size)).round().long()
             result = self.model.generate(seen.to(self.dtype), features, starts).to(photo.dtype)
         if keep_detail:
+            assert guide is not None
             result = filters.keep_detail(result, photo, guide, keep_detail)
         return Tile(photo, result, map_)
 
@@ -254,8 +256,10 @@ class Painter:
         """S's features and, where wanted, its map of a part of the photo; neither where nothing needs S."""
         network = self.model.saliency_network
         features_wanted = painting and self.model.generator.feature_concatenation
+        features: SaliencyFeatures | None = None
+        map_: Tensor | None = None
         if network is None or not (features_wanted or map_wanted):
-            return None, None
+            return features, map_
         if not self.saliency_size:
             features = network.encode(photo.to(self.dtype))
             return features, network.decode(features).to(photo.dtype) if map_wanted else None
@@ -263,7 +267,6 @@ class Painter:
         height, width = bottom - top, right - left
         shares = [top / size[0], left / size[1], height / size[0], width / size[1]]
         boxes = torch.tensor([shares] * len(photo), device=photo.device)
-        features = map_ = None
         if features_wanted:
             whole = box == _whole(size)  # then G resizes them by itself
             features = self._features if whole else tuple(
@@ -274,6 +277,12 @@ class Painter:
             map_ = filters.along_lines(filters.crop_and_resize(self._lines, boxes, height, width), photo)
         return features, map_
 
+    @property
+    def _saliency_network(self) -> SaliencyNetwork:
+        """S, of a model that has it."""
+        assert self.model.saliency_network is not None
+        return self.model.saliency_network
+
     @cached_property
     def _copy(self) -> Tensor:
         """What S sees of the whole photo."""
@@ -283,7 +292,7 @@ class Painter:
     @cached_property
     def _features(self) -> SaliencyFeatures:
         with shared_statistics(None):
-            return self.model.saliency_network.encode(self._copy)
+            return self._saliency_network.encode(self._copy)
 
     @cached_property
     def _lines(self) -> Tensor:
@@ -293,7 +302,7 @@ class Painter:
     def _map(self) -> Tensor:
         """S's map of its copy."""
         with shared_statistics(None):
-            return self.model.saliency_network.decode(self._features)
+            return self._saliency_network.decode(self._features)
 
     @cached_property
     def _origin(self) -> Tensor:
@@ -342,8 +351,8 @@ def _read_each(
 ) -> Iterator[tuple[Picture, Tensor | None]]:
     """Each image and its mask's values."""
     if not isinstance(image, (list, tuple)):
-        picture = imaging.read(image)
-        yield picture, _read_mask(mask, picture)
+        picture = imaging.read(cast("ImageLike", image))
+        yield picture, _read_mask(cast("ImageLike | None", mask), picture)  # which refuses a list
         return
     masks = mask if isinstance(mask, (list, tuple)) else [mask] * len(image)
     if len(masks) != len(image):
@@ -393,8 +402,9 @@ def _run_batch(
 ) -> Iterator[tuple[Any, np.ndarray | None]]:
     pictures = [picture for picture, _ in waiting]
     values = _joined([picture.values for picture in pictures])
-    masks = None if waiting[0][1] is None else _joined([mask for _, mask in waiting])
-    count, size = len(values), tuple(values.shape[-2:])
+    its_masks = [mask for _, mask in waiting if mask is not None]  # of all or of none
+    masks = _joined(its_masks) if its_masks else None
+    count, size = len(values), _size_of(values)
     dtype = torch.float32 if pictures[0].dtype.is_floating_point else pictures[0].dtype
     paintings = values.new_empty((count, 3, *size), dtype=dtype) if options.painting else None
     maps = values.new_empty((count, 1, *size), dtype=torch.float32) if options.saliency else None
@@ -402,14 +412,14 @@ def _run_batch(
     for start in range(0, count, step):
         chunk = slice(start, start + step)
         photo, mask = Photo(values[chunk]), None if masks is None else Photo(masks[chunk])
-        results = [None if result is None else result[chunk] for result in (paintings, maps)]
-        _infer(model, photo, mask, options, *results)
+        painting, map_ = (None if result is None else result[chunk] for result in (paintings, maps))
+        _infer(model, photo, mask, options, painting, map_)
     done = 0
     for picture in pictures:
         part = slice(done, done + len(picture.values))
         done = part.stop
-        painting = None if paintings is None else picture.restore(paintings[part])
-        yield painting, None if maps is None else _saliency_array(picture, maps[part])
+        restored = None if paintings is None else picture.restore(paintings[part])
+        yield restored, None if maps is None else _saliency_array(picture, maps[part])
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
@@ -421,10 +431,11 @@ def _infer(
     model: SDPGAN, photo: Photo, mask: Photo | None, options: Options, painting: Tensor | None, saliency: Tensor | None
 ) -> None:
     """Fills `painting`, with whole numbers or [-1, 1], and `saliency`, with [-1, 1]; both are of the photo's size."""
-    size = tuple(photo.values.shape[-2:])
+    size = photo.own_size
     working = imaging.limited_size(*size, options.max_size)
 
-    def finish(box: Box, part: Tensor) -> None:
+    def finish(box: Box, part: Tensor | None) -> None:
+        assert part is not None
         if options.strength != 1 or options.keep_color:
             own = photo.part(photo.size, box).to(part.device)[..., : part.shape[-2], : part.shape[-1]]
             part = filters.blended(part, own, options.strength, options.keep_color)
@@ -440,21 +451,21 @@ def _infer(
 
             _paint(Painter(model, photo, mask), options, write)
             return
-        small = [
+        small_painting, small_map = (
             None if result is None else torch.empty(*result.shape[:2], *working) for result in (painting, saliency)
-        ]
+        )
 
         def write_small(box: Box, tile: Tile) -> None:
-            _store(small[0], box, tile.painting)
-            _store(small[1], box, tile.saliency)
+            _store(small_painting, box, tile.painting)
+            _store(small_map, box, tile.saliency)
 
         shrunk_mask = None if mask is None else mask.shrunk(working)
         _paint(Painter(model, photo.shrunk(working), shrunk_mask), options, write_small)
         for box in tiles(size, ENLARGED_SIDE):
-            if painting is not None:
-                finish(box, _enlarged(small[0], size, box))
-            if saliency is not None:
-                _store(saliency, box, _enlarged(small[1], size, box))
+            if small_painting is not None:
+                finish(box, _enlarged(small_painting, size, box))
+            if small_map is not None:
+                _store(saliency, box, _enlarged(small_map, size, box))
 
 
 def _paint(painter: Painter, options: Options, write: Callable[[Box, Tile], None]) -> None:
@@ -470,7 +481,7 @@ def _paint(painter: Painter, options: Options, write: Callable[[Box, Tile], None
 
 def _tile_side(painter: Painter, options: Options) -> int | None:
     """The side of a tile; None: paint the photo whole."""
-    if options.tile != "auto":
+    if not isinstance(options.tile, str):
         return options.tile
     model, (height, width) = painter.model, painter.photo.size
     maps = 14 if painter.tiles_for_s else 11  # of full resolution, at the peak
@@ -486,6 +497,7 @@ def _store(result: Tensor | None, box: Box, part: Tensor | None) -> None:
     """Writes a part in [-1, 1] into a result of any dtype; what lies beyond the result, in the padding, is left out."""
     if result is None:
         return
+    assert part is not None
     if not torch.isfinite(part).all():
         raise SDPGANError("The model gave values that are not finite; use torch.float32 or bfloat16.")
     top, bottom, left, right = box
@@ -495,8 +507,8 @@ def _store(result: Tensor | None, box: Box, part: Tensor | None) -> None:
 
 
 def _enlarged(small: Tensor, size: tuple[int, int], box: Box) -> Tensor:
-    source = tuple(small.shape[-2:])
-    return filters.resized_part(lambda part: small[_slices(part)], source, size, box, filters.cubic).clamp(-1, 1)
+    enlarged = filters.resized_part(lambda part: small[_slices(part)], _size_of(small), size, box, filters.cubic)
+    return enlarged.clamp(-1, 1)
 
 
 @contextmanager
@@ -518,6 +530,12 @@ def _saliency_array(picture: Picture, signed: Tensor) -> np.ndarray:
     return maps if picture.batched else maps[0]
 
 
+def _size_of(images: Tensor) -> tuple[int, int]:
+    """Height and width of N x C x H x W."""
+    height, width = images.shape[-2:]
+    return height, width
+
+
 def _whole(size: tuple[int, int]) -> Box:
     return 0, size[0], 0, size[1]
 
@@ -526,19 +544,20 @@ def _widened(core: Box, side: int | None, overlap: int, size: tuple[int, int]) -
     """The tile with its overlap, of one size at the border too, so that each tile reuses the memory of the last."""
     if side is None:
         return core
-    edges = []
-    for start, length in zip(core[::2], size, strict=True):
-        window = min(length, side // SIZE_MULTIPLE * SIZE_MULTIPLE + 2 * overlap)
-        first = min(max(0, start - overlap), length - window)
-        edges += [first, first + window]
-    return tuple(edges)
+
+    def window(start: int, length: int) -> tuple[int, int]:
+        wide = min(length, side // SIZE_MULTIPLE * SIZE_MULTIPLE + 2 * overlap)
+        first = min(max(0, start - overlap), length - wide)
+        return first, first + wide
+
+    return *window(core[0], size[0]), *window(core[2], size[1])
 
 
 def _cut(tile: Tile, outer: Box, core: Box) -> Tile:
     """The tile without its overlap."""
     inner = _slices((core[0] - outer[0], core[1] - outer[0], core[2] - outer[2], core[3] - outer[2]))
-    parts = (None if part is None else part[inner] for part in (tile.photo, tile.painting, tile.saliency))
-    return Tile(*parts)
+    painting, saliency = (None if part is None else part[inner] for part in (tile.painting, tile.saliency))
+    return Tile(tile.photo[inner], painting, saliency)
 
 
 def _slices(box: Box) -> tuple:

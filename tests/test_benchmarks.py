@@ -12,6 +12,7 @@ from sdpgan_hub.networks import Generator, SaliencyNetwork
 
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 
+import bench_training
 from authors_layout import AuthorsGenerator
 from other_layouts import animegan, cyclegan
 
@@ -20,6 +21,14 @@ def gflop(function, *inputs) -> float:
     with FlopCounterMode(display=False) as counter, torch.device("meta"):
         function(*inputs)
     return counter.get_total_flops() / 1e9
+
+
+def test_a_batch_may_be_larger_than_the_photos_that_are_made_up_for_a_small_one(tmp_path: Path):
+    batch_size = bench_training.IMAGES + 1
+    options = ["--batch_size", str(batch_size), "--size", "64", "--base_channels", "4", "--device", "cpu"]
+    bench_training.write_inputs(tmp_path, 64, batch_size)
+    step = bench_training.OurStep(bench_training.parse(options), tmp_path, None)
+    assert len(step.trainer.data) == batch_size
 
 
 def test_the_authors_layout_costs_its_published_143_gflop_and_ours_three_quarters_at_most():

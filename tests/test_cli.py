@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 import sdpgan_hub
-from sdpgan_hub import SDPGAN, color, visualization
+from sdpgan_hub import SDPGAN, color, imaging, visualization
 from sdpgan_hub import files as files_module
 from sdpgan_hub.cli import main
 
@@ -320,9 +320,25 @@ def test_a_number_out_of_its_range_is_a_usage_error_that_names_it(here, tiny, ca
     assert all(part in message for part in given)
 
 
-def test_a_mask_that_is_not_there_is_a_usage_error(here, tiny, capsys):
+@pytest.mark.parametrize("content", [None, b"no image"])
+def test_a_mask_that_cannot_be_read_is_a_usage_error(here, tiny, capsys, content):
+    if content:
+        Path("no.png").write_bytes(content)
     assert main(["stylize", "photo.png", "-o", "out.png", "--style", str(tiny), "--mask", "no.png"]) == 2
-    assert "no.png" in capsys.readouterr().err and not Path("out.png").exists()
+    assert "no.png" in one_line(capsys) and not Path("out.png").exists()
+
+
+def test_the_mask_of_a_folder_is_read_once_and_its_warning_said_once(here, tiny, model, capsys, monkeypatch):
+    page = Image.fromarray(np.tile(np.uint16([[0, 65535]]), (33, 23)))
+    page.save("mask.tiff", save_all=True, append_images=[page])
+    expected = np.asarray(model.stylize("photos/a.png", mask=page))
+    reads = []
+    read = imaging.read
+    monkeypatch.setattr(imaging, "read", lambda image: reads.append(image) or read(image))
+    assert main(["stylize", "photos", "-o", "out", "--quiet", "--style", str(tiny), "--mask", "mask.tiff"]) == 0
+    assert reads.count("mask.tiff") == 1 and len(files("out")) == 3
+    assert np.array_equal(pixels("out/a.png"), expected)
+    assert "mask.tiff has 2 pages" in one_line(capsys)
 
 
 # failures and exit codes

@@ -19,9 +19,9 @@ LINEAR_GREY = (PROFILES / "linear_grey.icc").read_bytes()
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
-def narrower(share: float) -> bytes:
-    """Display P3 with its three colours moved towards grey, by `share` of the way."""
-    profile = bytearray(P3)
+def narrower(share: float, of: bytes = P3) -> bytes:
+    """Display P3, or another RGB profile, with its three colours moved towards grey, by `share` of the way."""
+    profile = bytearray(of)
     tags = {bytes(profile[at : at + 4]): int.from_bytes(profile[at + 4 : at + 8], "big") for at in range(132, 300, 12)}
     places = [slice(tags[name] + 8, tags[name] + 20) for name in (b"rXYZ", b"gXYZ", b"bXYZ")]
     colours = np.array([np.frombuffer(bytes(profile[place]), ">i4") for place in places])
@@ -101,6 +101,17 @@ def test_srgb_is_known_by_what_it_does_and_nothing_is_changed_for_it():
     assert color.from_srgb(image, SRGB) == (image, SRGB)
     assert color.is_srgb(SRGB) and not color.is_srgb(LINEAR_GREY)
     assert not any(map(color.is_srgb, (P3, narrower(0.1), narrower(0.2), narrower(0.4))))
+
+
+def test_a_profile_that_differs_from_srgb_by_a_level_is_srgb_and_by_two_is_not():
+    known, differences = Image.fromarray(cube()), set()
+    for share in np.linspace(0, 0.002, 21):
+        profile = narrower(share, SRGB)
+        shown = ImageCms.profileToProfile(known, ImageCms.ImageCmsProfile(io.BytesIO(profile)), color.SRGB)
+        difference = distance(shown, known).max()
+        differences.add(int(difference))
+        assert color.is_srgb(profile) == (difference <= 1)
+    assert {0, 1, 2, 3} <= differences
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ from sdpgan_hub.filters import (
     NOISE_PERIOD,
     NOISE_SCALES,
     _noise_field,
+    along_lines,
     coarse_to_fine,
     crop_and_resize,
     cubic,
-    guided_enlargement,
+    guided_lines,
     keep_detail,
     luma,
     noise_origin,
@@ -102,20 +103,27 @@ def test_the_whole_as_a_box_is_bilinear_resizing(size: tuple[int, int]):
 # the guided filter
 
 
+def enlarged_along_edges(small_map: torch.Tensor, small_photo: torch.Tensor, photo: torch.Tensor) -> torch.Tensor:
+    """As the pipeline does it for a whole photo."""
+    whole = torch.tensor([[0.0, 0, 1, 1]] * len(photo))
+    lines = crop_and_resize(guided_lines(small_map, small_photo), whole, *photo.shape[-2:])
+    return along_lines(lines, photo)
+
+
 def test_a_constant_map_stays_constant_on_any_photo():
     photo = random(2, 3, 96, 80)
     small = torch.tensor([-0.4, 0.7]).view(2, 1, 1, 1).expand(2, 1, 24, 20)
-    large = guided_enlargement(small, resized(photo, 24, 20), photo)
+    large = enlarged_along_edges(small, resized(photo, 24, 20), photo)
     assert large.shape == (2, 1, 96, 80)
     torch.testing.assert_close(large, small[..., :1, :1].expand_as(large), atol=1e-4, rtol=0)
 
 
 def test_on_a_flat_photo_it_is_the_smoothed_map_and_stays_in_range():
     photo, small = torch.zeros(1, 3, 64, 64), torch.sign(random(1, 1, 16, 16))
-    large = guided_enlargement(small, photo[..., :16, :16], photo)
+    large = enlarged_along_edges(small, photo[..., :16, :16], photo)
     assert large.abs().max() < 0.5  # of a map of -1 and 1, whose mean is near 0
     beyond = torch.full_like(small, 3)
-    assert guided_enlargement(beyond, photo[..., :16, :16], photo).max() == 1
+    assert enlarged_along_edges(beyond, photo[..., :16, :16], photo).max() == 1
 
 
 def test_an_enlarged_map_follows_the_edge_of_the_photo_closer_than_bilinear_resizing():
@@ -124,7 +132,7 @@ def test_an_enlarged_map_follows_the_edge_of_the_photo_closer_than_bilinear_resi
     disc = torch.from_numpy(np.hypot(y - 121, x - 134) < 61).float()[None, None] * 2 - 1
     photo = (0.6 * disc + 0.3).expand(1, 3, 256, 256)
     small = resized(disc, 32, 32)
-    guided = guided_enlargement(small, resized(photo, 32, 32), photo)
+    guided = enlarged_along_edges(small, resized(photo, 32, 32), photo)
     bilinear = F.interpolate(small, (256, 256), mode="bilinear")
     assert (guided - disc).abs().mean() < 0.5 * (bilinear - disc).abs().mean()
 

@@ -97,6 +97,48 @@ def test_with_the_same_statistics_an_instance_normed_model_paints_in_tiles_what_
     assert (alone.painting - pieces[:, :3, :64, :64]).abs().max() > 0.05  # a tile's own statistics are others
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {**NOISY, "brush_size": 0, "feature_concatenation": False, "saliency_network": False},
+        {**TINY, "upsampling": "bilinear"},
+        {**TINY, "context_blocks": 1, "antialiasing": True},
+    ],
+    ids=["G", "G_over_S", "G_over_S_with_context"],
+)
+@torch.inference_mode()
+def test_a_tile_overlaps_its_neighbours_as_far_as_it_depends_on_them(monkeypatch, options: dict):
+    """NaN spreads to all that depends on it, however little: from beyond the tile nothing may reach its core."""
+    model = built(options)
+    values = torch.rand(1, 3, 400, 400) * 2 - 1
+    cores: list[tuple[int, int, int, int]] = []
+    boxes: list[tuple[int, int, int, int]] = []
+    tile = Painter.tile
+    monkeypatch.setattr(
+        Painter, "tile", lambda self, size, box, *rest: boxes.append(box) or tile(self, size, box, *rest)
+    )
+    mask = Photo(torch.ones(1, 1, 400, 400), signed=True)
+    painter = Painter(model, Photo(values, signed=True), mask)
+    painter.paint(lambda core, _: cores.append(core), saliency=painter.tiles_for_s, keep_detail=0.5, tile=80)
+    middle = cores.index((160, 240, 160, 240))
+    outer = boxes[-len(cores) :][middle]
+    wishes = (None, True, painter.tiles_for_s, 0.5)
+    statistics = painter.statistics((400, 400), *wishes)
+
+    def is_reached(margin: int) -> bool:
+        """By what lies beyond the tile, were its overlap less by `margin` pixels."""
+        top, bottom, left, right = (edge + way * margin for edge, way in zip(outer, (1, -1, 1, -1), strict=True))
+        unknown = torch.full_like(values, torch.nan)
+        unknown[..., top:bottom, left:right] = values[..., top:bottom, left:right]
+        whole = Painter(model, Photo(unknown, signed=True), mask).tile(
+            (400, 400), (0, 400, 0, 400), *wishes, statistics
+        )
+        return bool(whole.painting[..., 160:240, 160:240].isnan().any())
+
+    assert not is_reached(0)
+    assert is_reached((160 - outer[0]) // 2)  # half of the overlap would not do
+
+
 def test_the_statistics_come_from_a_copy_of_a_bounded_size(photo: np.ndarray, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pipeline, "STATISTICS_SIZE", 96)
     model = built(TINY)

@@ -54,6 +54,11 @@ def paintings(tmp_path: Path) -> Path:
     return write_pictures(tmp_path / "paintings", ["a.png", "b.JPG", "nested/deeper/c.jpeg"])
 
 
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return write_pictures(tmp_path / "photos", ["a.png", "nested/b.png"])
+
+
 # reading
 
 
@@ -201,6 +206,42 @@ def test_the_number_of_workers_does_not_change_a_byte(paintings: Path, tmp_path:
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
+@pytest.mark.parametrize("references", [False, True])
+def test_neither_reading_nor_references_import_the_program_again_or_torch_at_all(photos, tmp_path, references: bool):
+    """A spawned process imports the program, and train.py imports torch: 16 of them took a minute before they read."""
+    if references:
+        pytest.importorskip("skimage")
+        pytest.importorskip("numba")
+    (tmp_path / "torch.py").write_text("""open("imported", "a").write("torch")""")
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(SCRIPT.parents[1])!r})
+open("imported", "a").write("once")
+from training.data.cache import prepare
+if __name__ == "__main__":
+    summary = prepare(Path("photos"), None, "cache", references={references}, workers=2, progress=False)
+    assert summary.made == 2, summary
+""")
+    done = subprocess.run([sys.executable, program], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "imported").read_text() == "once"
+
+
+def test_threads_read_and_processes_make_references(photos: Path, paintings: Path, tmp_path: Path, monkeypatch):
+    class Refused:
+        def __init__(self, *_, **__):
+            raise RuntimeError("a process")
+
+    monkeypatch.setattr(caches, "ProcessPoolExecutor", Refused)
+    arguments = {"workers": 2, "progress": False}
+    assert prepare(photos, paintings, tmp_path / "read", references=False, **arguments).made == 5
+    assert prepare(photos, None, tmp_path / "masks", masks=photos, **arguments).masks == 2
+    with pytest.raises(RuntimeError, match="a process"):
+        prepare(photos, None, tmp_path / "references", **arguments)
+
+
 def test_a_failed_write_leaves_nothing_behind_and_says_which_file(paintings: Path, tmp_path: Path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -264,11 +305,6 @@ def test_exit_codes_are_0_for_all_1_for_skipped_2_for_nothing_to_do(paintings: P
 
 
 # saliency references, Eq. 7
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    return write_pictures(tmp_path / "photos", ["a.png", "nested/b.png"])
 
 
 def test_the_reference_on_disk_is_sdpgan_hubs_rounded_to_8_bits(photos: Path, tmp_path: Path):

@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         metavar="N",
         help="images of each data set (default: as CACHE was last told, or all)",
     )
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
+    parser.add_argument("--workers", type=int, metavar="N", help="threads and processes (default: one a core)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(argv)
     if options.photos is None and options.paintings is None:

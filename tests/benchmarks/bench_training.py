@@ -55,6 +55,7 @@ from training.run.config import read_config  # noqa: E402
 from training.train import Trainer  # noqa: E402
 
 IMAGES = 8
+"""Photos, and paintings; more where a batch is larger."""
 CARTOONGAN = ROOT / "training" / "configs" / "cartoongan.yaml"
 RECIPES = ("ours", "cartoongan", "authors")
 Batch = dict[str, Tensor]
@@ -148,12 +149,12 @@ def recipe(name: str, options: argparse.Namespace, folder: Path) -> Callable[[Ba
     return OurStep(options, folder, CARTOONGAN if name == "cartoongan" else None)
 
 
-def write_inputs(folder: Path, size: int) -> None:
-    """Made-up photos and paintings, prepared for training, and VGG-19's layers with random weights."""
+def write_inputs(folder: Path, size: int, batch_size: int) -> None:
+    """Made-up photos and paintings, a batch of each at least, prepared for training, and VGG-19 with random weights."""
     random = np.random.default_rng(0)
     for kind in ("photos", "paintings"):
         (folder / kind).mkdir()
-        for number in range(IMAGES):
+        for number in range(max(IMAGES, batch_size)):
             image = cv2.resize(random.integers(256, size=(8, 8, 3), dtype=np.uint8), (size, size))
             cv2.imwrite(str(folder / kind / f"{number}.png"), image)
     with torch.device("meta"):
@@ -292,7 +293,7 @@ def _backward(*outputs: Tensor) -> None:
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Time, operations and peak memory of the three recipes, their ratios, and the split of ours."""
-    write_inputs(folder, options.size)
+    write_inputs(folder, options.size, options.batch_size)
     result: dict[str, Any] = {
         "batch_size": options.batch_size,
         "size": options.size,

@@ -21,11 +21,12 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -90,6 +91,11 @@ class Job:
     recipe: str
     mask: Path | None = None
 
+    @property
+    def only_reads(self) -> bool:
+        """Whether decoding is all there is to do, which holds no lock of Python's."""
+        return self.make is try_reading or self.mask is not None
+
     def is_done(self) -> bool:
         """Whether the result is there, made by this recipe, and no older than what it was made from."""
         try:
@@ -120,9 +126,9 @@ def prepare(
     binary masks, used in place of the saliency reference for each photo of the same relative path without suffix.
     references: False makes no saliency references, as a training without S and mask needs none
     (`TrainingConfig.references`); each photo is read all the same, so that bad ones are known before it starts.
-    max_images: of a streamed source, see `sources.fetch`. workers: processes, all cores by default. A file that
-    cannot be read is named in the summary and on stderr, and skipped. Raises SDPGANError for a source without
-    images and for a cache that cannot be written.
+    max_images: of a streamed source, see `sources.fetch`. workers: threads that read, and processes that make
+    references; as many as there are cores by default. A file that cannot be read is named in the summary and on
+    stderr, and skipped. Raises SDPGANError for a source without images and for a cache that cannot be written.
     """
     workers = _available_cores() if workers is None else workers
     if workers < 1:
@@ -206,7 +212,7 @@ def _run(jobs: list[Job], results: Path, description: str, workers: int, progres
     bar = tqdm(total=len(jobs), initial=len(jobs) - len(todo), desc=description, unit="image", disable=not progress)
     try:
         with bar:
-            for job, failure in _outcomes(todo, min(workers, len(todo))):
+            for job, failure in _outcomes(todo, workers):
                 bar.update()
                 if failure is None:
                     summary.made += 1
@@ -222,29 +228,45 @@ def _run(jobs: list[Job], results: Path, description: str, workers: int, progres
 
 
 def _outcomes(jobs: list[Job], workers: int) -> Iterator[tuple[Job, str | None]]:
-    """(job, None or why it failed), as they finish."""
-    if workers <= 1:
+    """(job, None or why it failed), as they finish: first those that threads do, then those that want processes."""
+    if min(workers, len(jobs)) <= 1:
         for job in jobs:
             yield job, _work(job)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start_worker)
+    reading = [job for job in jobs if job.only_reads]
+    if reading:
+        yield from _outcomes_of(ThreadPoolExecutor(min(workers, len(reading))), reading)
+    making = [job for job in jobs if not job.only_reads]
+    if making:
+        count = min(workers, len(making))
+        pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_start_worker)
+        try:
+            yield from _outcomes_of(pool, making)
+        except BrokenProcessPool:
+            raise SDPGANError(
+                f"A worker process died, perhaps for want of memory; run again with fewer workers than {count} "
+                "(what is done is kept)."
+            ) from None
+
+
+def _outcomes_of(pool: Executor, jobs: list[Job]) -> Iterator[tuple[Job, str | None]]:
     try:
-        with _worker_environment():
+        with _worker_environment() if isinstance(pool, ProcessPoolExecutor) else contextlib.nullcontext():
             pending: dict[Future, Job] = {pool.submit(_work, job): job for job in jobs}
         for future in as_completed(pending):
             yield pending[future], future.result()
-    except BrokenProcessPool:
-        raise SDPGANError(
-            f"A worker process died, perhaps for want of memory; run again with fewer workers than {workers} "
-            "(what is done is kept)."
-        ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 @contextlib.contextmanager
 def _worker_environment() -> Iterator[None]:
-    """Processes started inside use one thread each and leave Ctrl-C to their parent."""
+    """Processes started inside use one thread each, leave Ctrl-C to their parent, and do not import its program.
+
+    A spawned process would run the program's module, and train.py imports torch; what `_work` needs is here.
+    """
+    program = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
     saved = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     masks_signals = hasattr(signal, "pthread_sigmask")
@@ -253,6 +275,7 @@ def _worker_environment() -> Iterator[None]:
     try:
         yield
     finally:
+        sys.modules["__main__"] = program
         for name, value in saved.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
         if masks_signals:
