@@ -18,6 +18,7 @@ import os
 import warnings
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -40,8 +41,13 @@ LOOPED = ("difference", "map")
 """What each step hands to the next."""
 KNOWN = ("features_1", "features_2", "features_3", "lines", "origin")
 """What S says of its copy of the photo, where it sees one."""
-_AXES: dict[str, dict[int, str]] = {"size": {}, "sizes": {0: "turns"}, "origin": {0: "n"}}
-"""Those that are not of one length always; of all else, images and maps, number, height and width."""
+_AXES: dict[str, dict[int, str]] = {
+    "size": {},
+    "sizes": {0: "turns"},
+    "origin": {0: "n"},
+    **{name: {0: "n", 2: "height", 3: "width"} for name in ("photo", "painting", "saliency")},
+}
+"""Those that are not of one length always; all else has a height and a width of its own."""
 DESCRIPTION = """SDP-GAN (Li et al., IEEE TIP 2021), {style}. Input: photo, N x 3 x H x W, float32, sRGB in [0, 1].
 Outputs: painting, N x 3 x H x W in [0, 1]; with a saliency network, saliency, N x 1 x H x W in [0, 1], 1 where people
 look. Any height and width from 1 up; the photo is painted whole, so memory grows with it."""
@@ -64,12 +70,12 @@ def export(model: SDPGAN, path: str | os.PathLike, style: str = "a style") -> fl
 
     Raises:
         SDPGANError: if onnx or onnxruntime is not installed, this torch cannot write the model, the file would differ
-            from torch by more than `TOLERANCE`, or it cannot be written. No file is left then.
+            from torch by more than `TOLERANCE`, or it cannot be written. Nothing is written then.
     """
     _check_libraries()
     model = copy.deepcopy(model).to("cpu", torch.float32).eval()
     content = _graph(model, style).SerializeToString()
-    difference = max(_difference(model, content, size) for size in _check_sizes(model))
+    difference = float(np.max([_difference(model, content, size) for size in _check_sizes(model)]))
     if not difference <= TOLERANCE:
         raise SDPGANError(
             f"{os.fspath(path)} is not written: ONNX Runtime's result differs from torch's by {difference:.2g} where "
@@ -90,7 +96,7 @@ def _check_libraries() -> None:
 def _graph(model: SDPGAN, style: str) -> onnx.ModelProto:
     """The whole file."""
     side = model.config["saliency_size"]
-    photo = torch.rand(1, 3, MIN_SIZE + 5, side + MIN_SIZE + 6)  # not S's size, nor a multiple of 4
+    photo = torch.zeros(1, 3, MIN_SIZE + 5, side + MIN_SIZE + 6)  # not S's size, nor a multiple of 4
     with torch.no_grad():
         sizes, difference, map_, x, *known = Start(model)(photo)
         first, after, last = ([f"{when}_{name}" for name in LOOPED] for when in ("first", "next", "last"))
@@ -99,7 +105,13 @@ def _graph(model: SDPGAN, style: str) -> onnx.ModelProto:
         start = _traced(Start(model), (photo,), ["photo"], ["sizes", *first, *names])
         step = _traced(Step(model), (sizes[-1], difference, map_, x, *known), ["size", *LOOPED, *names], after)
         end = _traced(End(model), (photo, difference, map_, x), ["photo", *last, "x"], outputs)
-    return _joined(start, step, end, style)
+    whole = _joined(start, step, end)
+    whole.doc_string = DESCRIPTION.format(style=style)
+    whole.producer_name, whole.producer_version = "sdpgan_hub", __version__
+    card = model._source and model._source.card()
+    if card:  # it names the licence of a style, and whose paintings it learnt from
+        whole.metadata_props.add(key="model_card", value=card)
+    return whole
 
 
 class Start(nn.Module):
@@ -246,7 +258,7 @@ def _traced(part: nn.Module, arguments: tuple[Tensor, ...], inputs: list[str], o
     return onnx.compose.add_prefix(model, prefix, rename_inputs=False, rename_outputs=False)
 
 
-def _joined(start: onnx.ModelProto, step: onnx.ModelProto, end: onnx.ModelProto, style: str) -> onnx.ModelProto:
+def _joined(start: onnx.ModelProto, step: onnx.ModelProto, end: onnx.ModelProto) -> onnx.ModelProto:
     """`start`, a Loop of `step` over the sizes, and `end`; the parts know each other's values by their names."""
     from onnx import TensorProto, helper
 
@@ -276,15 +288,7 @@ def _joined(start: onnx.ModelProto, step: onnx.ModelProto, end: onnx.ModelProto,
         end.graph.output,
         [values for part in parts for values in part.initializer],
     )
-    model = helper.make_model(
-        graph,
-        opset_imports=start.opset_import,
-        ir_version=start.ir_version,
-        producer_name="sdpgan_hub",
-        producer_version=__version__,
-        doc_string=DESCRIPTION.format(style=style),
-    )
-    return model
+    return helper.make_model(graph, opset_imports=start.opset_import, ir_version=start.ir_version)
 
 
 def _check_sizes(model: SDPGAN) -> list[tuple[int, int]]:
@@ -303,4 +307,4 @@ def _difference(model: SDPGAN, content: bytes, size: tuple[int, int]) -> float:
     wanted = [expected[0].numpy(), expected[1][:, None]] if has_map else [expected.numpy()]
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     given = session.run(None, {"photo": photo.numpy()})
-    return max(float(abs(one - other).max()) for one, other in zip(given, wanted, strict=True))
+    return float(np.max([abs(one - other).max() for one, other in zip(given, wanted, strict=True)]))
