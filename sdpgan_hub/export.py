@@ -30,6 +30,7 @@ from .networks import MIN_SIZE, SIZE_MULTIPLE
 
 if TYPE_CHECKING:
     import onnx
+    import onnxruntime
 
     from .model import SDPGAN
 
@@ -75,7 +76,8 @@ def export(model: SDPGAN, path: str | os.PathLike, style: str = "a style") -> fl
     _check_libraries()
     model = copy.deepcopy(model).to("cpu", torch.float32).eval()
     content = _graph(model, style).SerializeToString()
-    difference = float(np.max([_difference(model, content, size) for size in _check_sizes(model)]))
+    session = _session(content)
+    difference = float(np.max([_difference(model, session, size) for size in _check_sizes(model)]))
     if not difference <= TOLERANCE:
         raise SDPGANError(
             f"{os.fspath(path)} is not written: ONNX Runtime's result differs from torch's by {difference:.2g} where "
@@ -297,14 +299,17 @@ def _check_sizes(model: SDPGAN) -> list[tuple[int, int]]:
     return [(75, 97), (3 * brush // 2 + 3, 2 * brush + 2)] if brush else [(75, 97)]
 
 
-def _difference(model: SDPGAN, content: bytes, size: tuple[int, int]) -> float:
-    """The largest between torch's and ONNX Runtime's painting and map of a photo of this size, in [0, 1]."""
+def _session(content: bytes) -> onnxruntime.InferenceSession:
     import onnxruntime
 
+    return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+
+def _difference(model: SDPGAN, session: onnxruntime.InferenceSession, size: tuple[int, int]) -> float:
+    """The largest between torch's and ONNX Runtime's painting and map of a photo of this size, in [0, 1]."""
     photo = F.interpolate(torch.rand(1, 3, 9, 12, generator=torch.Generator().manual_seed(1)), size, mode="bilinear")
     has_map = model.saliency_network is not None
     expected = model.stylize(photo, return_saliency=has_map, tile=None)
     wanted = [expected[0].numpy(), expected[1][:, None]] if has_map else [expected.numpy()]
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     given = session.run(None, {"photo": photo.numpy()})
     return float(np.max([abs(one - other).max() for one, other in zip(given, wanted, strict=True)]))

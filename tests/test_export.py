@@ -65,7 +65,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory) -> tuple[SDPGAN, 
 
 @pytest.fixture
 def saved(tmp_path) -> Path:
-    built(SHIPPED).save_pretrained(tmp_path / "tiny", dtype=torch.float32)
+    built(TINY).save_pretrained(tmp_path / "tiny", dtype=torch.float32)
     return tmp_path / "tiny"
 
 
@@ -109,7 +109,6 @@ def test_the_file_says_what_it_takes_and_gives_and_carries_the_style_s_card(save
 
 
 def test_a_file_that_would_paint_otherwise_is_not_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(export.filters, "LARGEST_STEP", 1.5)
     sizes = export.coarse_to_fine
     monkeypatch.setattr(export, "coarse_to_fine", lambda height, width, brush: sizes(height, width, 0))
     with pytest.raises(SDPGANError, match=r"model\.onnx is not written: .*torch") as error:
