@@ -12,11 +12,11 @@ not every runtime resizes without aliasing. It needs ``pip install "sdpgan_hub[o
 from __future__ import annotations
 
 import copy
-import io
 import math
 import os
+import tempfile
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from . import __version__, filters
 from .errors import SDPGANError, one_line
 from .files import write_whole
-from .networks import MIN_SIZE, SIZE_MULTIPLE
+from .networks import MIN_SIZE, SIZE_MULTIPLE, SaliencyFeatures
 
 if TYPE_CHECKING:
     import onnx
@@ -133,7 +133,8 @@ class Start(nn.Module):
         rows, columns = (mirrored(side) for side in photo.shape[-2:])
         x = (2 * photo - 1)[:, :, rows][:, :, :, columns]
         looped = x - filters.luma(x), x[:, :1]  # over this, the first step paints the photo itself
-        result = coarse_to_fine(*x.shape[-2:], self.brush_size), *looped, x
+        height, width = x.shape[-2:]
+        result = coarse_to_fine(height, width, self.brush_size), *looped, x
         if self.network is None or not self.saliency_size:
             return result
         seen = resized(x, self.saliency_size, self.saliency_size)
@@ -157,23 +158,25 @@ class Step(nn.Module):
 
     def forward(self, size: Tensor, difference: Tensor, map_: Tensor, x: Tensor, *known: Tensor) -> tuple[Tensor, ...]:
         photo, broad = (resized(image, size[0], size[1]) for image in (x, difference))
-        features, saliency, origin = None, None, torch.zeros(1, 2)
+        features: SaliencyFeatures | None = None
+        saliency, origin = None, torch.zeros(1, 2)
         if known:
-            *features, lines, origin = known
+            features, (lines, origin) = known[:3], known[3:]
             saliency = filters.along_lines(F.interpolate(lines, photo.shape[-2:], mode="bilinear"), photo)
         elif self.network is not None:
             features = self.network.encode(photo)
             saliency = self.network.decode(features)
         seen = filters.painted_over(broad, photo, saliency)
         if self.noise:
-            seen = seen + self.noise * self.smooth_noise(*photo.shape[-2:], (origin * size).round().long())
+            height, width = photo.shape[-2:]
+            seen = seen + self.noise * self.smooth_noise(height, width, (origin * size).round().long())
         painting = self.generator(seen, features if self.generator.feature_concatenation else None)
         return painting - filters.luma(photo), map_ if saliency is None else saliency
 
     def smooth_noise(self, height: int, width: int, origin: Tensor) -> Tensor:
         """That of `filters`, whose places are counted from `origin`, N x 2."""
         rows, columns = (
-            (torch.arange(length) - first) % filters.NOISE_PERIOD
+            (places(length) - first) % filters.NOISE_PERIOD
             for length, first in ((height, origin[:, :1]), (width, origin[:, 1:]))
         )
         layers = [
@@ -200,13 +203,18 @@ class End(nn.Module):
         return tuple((image[:, :, :height, :width].clamp(-1, 1) + 1) / 2 for image in results)
 
 
+def places(length: Any) -> Tensor:
+    """0 to `length` - 1; a trace gives lengths as tensors."""
+    return torch.arange(length)
+
+
 def mirrored(side: int) -> Tensor:
     """For each row or column of `pipeline.Photo`, the one of the photo that it shows."""
     length = torch.as_tensor(side)
     padded = ((length + SIZE_MULTIPLE - 1) // SIZE_MULTIPLE * SIZE_MULTIPLE).clamp(min=MIN_SIZE)
     period = (2 * length - 2).clamp(min=1)
-    places = torch.arange(padded) % period
-    return torch.minimum(places, period - places)
+    place = places(padded) % period
+    return torch.minimum(place, period - place)
 
 
 def coarse_to_fine(height: int, width: int, brush_size: int) -> Tensor:
@@ -214,7 +222,7 @@ def coarse_to_fine(height: int, width: int, brush_size: int) -> Tensor:
     own = torch.stack([torch.as_tensor(height), torch.as_tensor(width)])
     ratio = (own.min().double() / brush_size).clamp(min=1) if brush_size else torch.ones((), dtype=torch.float64)
     steps = torch.ceil(torch.log(ratio) / math.log(filters.LARGEST_STEP) - 0.2).clamp(min=0)
-    shares = ratio ** (torch.arange(steps.long()).double() / steps - 1)
+    shares = ratio ** (places(steps.long()).double() / steps - 1)
     smaller = (4 * torch.round(shares[:, None] * own.double() / 4)).clamp(min=16).long()
     return torch.cat([smaller, own[None]])
 
@@ -227,9 +235,8 @@ def resized(image: Tensor, height: int | Tensor, width: int | Tensor) -> Tensor:
 def resizing(before: int, after: int | Tensor) -> Tensor:
     """`after` x `before`: what each pixel of a side counts in those of the resized one."""
     step = torch.as_tensor(before).double() / torch.as_tensor(after).double()
-    centres = (torch.arange(after).double() + 0.5) * step
-    places = torch.arange(before).double() + 0.5
-    weights = filters.triangle((places - centres[:, None]) / step.clamp(min=1))
+    centres = (places(after).double() + 0.5) * step
+    weights = filters.triangle((places(before).double() + 0.5 - centres[:, None]) / step.clamp(min=1))
     return (weights / weights.sum(1, keepdim=True)).float()
 
 
@@ -244,18 +251,18 @@ def _traced(part: nn.Module, arguments: tuple[Tensor, ...], inputs: list[str], o
     """One part as ONNX, for any number of photos of any size; only `inputs` and `outputs` have these names."""
     import onnx
 
-    written = io.BytesIO()
     axes = {name: _AXES.get(name, {0: "n", 2: f"{name}_height", 3: f"{name}_width"}) for name in (*inputs, *outputs)}
     try:
-        with warnings.catch_warnings():
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's, of shapes that its checks of sizes compare
+            path = os.path.join(folder, "part.onnx")
             torch.onnx.export(
-                part, arguments, written, dynamo=False, opset_version=OPSET,
+                part, arguments, path, dynamo=False, opset_version=OPSET,
                 input_names=inputs, output_names=outputs, dynamic_axes=axes,
             )  # fmt: skip
+            model = onnx.load(path)
     except Exception as error:
         raise SDPGANError(f"torch {torch.__version__} cannot write this model as ONNX: {one_line(error)}") from error
-    model = onnx.load_from_string(written.getvalue())
     prefix = f"{type(part).__name__}/"
     return onnx.compose.add_prefix(model, prefix, rename_inputs=False, rename_outputs=False)
 

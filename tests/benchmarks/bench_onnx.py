@@ -3,8 +3,8 @@
     python tests/benchmarks/bench_onnx.py [--style vangogh] [--size 512] [--repeats 5] [--output FILE.json]
 
 The two alternate with one and with two threads, and the ratio is that of the medians: below 1, ONNX Runtime is faster.
-CPU seconds are those of the whole process, which other programs on the machine change less; with two threads torch waits
-busily for a thread that another program keeps from running, so believe those of a machine whose load before was low.
+CPU seconds are those of the whole process, which other programs on the machine change less. With two threads torch
+waits busily for a thread that another program keeps from running, so those need a machine whose load before was low.
 """
 
 from __future__ import annotations
