@@ -1,4 +1,4 @@
-"""The command line: `sdpgan stylize`, `sdpgan saliency` and `sdpgan styles`.
+"""The command line: `sdpgan stylize`, `sdpgan saliency`, `sdpgan export` and `sdpgan styles`.
 
 Exit codes: 0 done; 1 some files failed, each named with its reason on stderr; 2 usage: bad arguments, no input, a style
 that cannot be loaded, a library that is missing; 130 Ctrl-C; 141 the reader of a pipe went away.
@@ -111,7 +111,7 @@ def build_parser() -> argparse.ArgumentParser:
         "SDPGAN_DEBUG=1 prints tracebacks.",
     )
     parser.add_argument("--version", action="version", version=f"sdpgan {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="stylize|saliency|styles")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="stylize|saliency|export|styles")
 
     stylize = commands.add_parser(
         "stylize",
@@ -120,6 +120,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_files(stylize, "photo.jpg becomes photo.STYLE.jpg beside it, a folder FOLDER.STYLE")
     _add_style(stylize)
+    _add_limits(stylize)
     stylize.add_argument(
         "--keep-detail",
         type=_share,
@@ -163,7 +164,22 @@ def build_parser() -> argparse.ArgumentParser:
     )
     saliency.add_argument("--view", choices=VIEWS, default="map", help="grey map (default), or colours, with the photo")
     _add_style(saliency)
+    _add_limits(saliency)
     saliency.set_defaults(run=run_saliency)
+
+    export = commands.add_parser(
+        "export",
+        help="write a style as one ONNX file",
+        description="Write a style as one ONNX file that paints without torch: photo, N x 3 x H x W, float32 sRGB in "
+        "[0, 1] of any height and width, gives painting, of the same shape and range, and saliency, N x 1 x H x W. It "
+        "paints as stylize --tile off does with its other options left alone, so memory grows with the photo. The file "
+        "is run once in ONNX Runtime and not written unless it paints what torch does. Needs the extra "
+        "sdpgan_hub[onnx].",
+    )
+    export.add_argument("output", metavar="FILE.onnx", help="the file to write")
+    _add_style(export)
+    export.add_argument("--overwrite", action="store_true", help="replace a file that exists")
+    export.set_defaults(run=run_export)
 
     styles = commands.add_parser("styles", help="list the styles that came with this package")
     styles.add_argument("--json", action="store_true", help="one JSON document: [{name, path, bytes}]")
@@ -214,6 +230,9 @@ def _add_style(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--revision", metavar="REV", help="branch, tag or commit of a Hub model")
     parser.add_argument("--local-files-only", action="store_true", help="do not ask the Hub; use what is cached")
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-size",
         type=_max_size,
@@ -331,6 +350,26 @@ def _read_mask(path: str) -> Tensor:
     for warning in noted:
         print(f"warning: {warning.message}", file=sys.stderr)
     return mask
+
+
+def run_export(options: argparse.Namespace) -> int:
+    """`sdpgan export`: the style as one ONNX file."""
+    output = Path(options.output)
+    if output.suffix.lower() != ".onnx" or output.is_dir():
+        raise UsageError(f"{output} is no name of an ONNX file; give one that ends with .onnx.")
+    if os.path.lexists(output) and not options.overwrite:
+        raise UsageError(f"{output} exists; add --overwrite, or give another name.")
+    options.device = "cpu"
+    model = _load(options)
+    from .export import export
+
+    try:
+        difference = export(model, output, options.style)
+    except SDPGANError as error:
+        raise UsageError(str(error)) from error
+    print(output)
+    print(f"as torch paints, to {difference:.0e} where white is 1", file=sys.stderr)
+    return 0
 
 
 def run_saliency(options: argparse.Namespace) -> int:

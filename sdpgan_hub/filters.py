@@ -283,11 +283,16 @@ def smooth_noise(height: int, width: int, top: int = 0, left: int = 0) -> Tensor
 
 @functools.cache
 def _noise_field() -> Tensor:
-    generator = torch.Generator().manual_seed(0)
     field = torch.zeros(1, 3, NOISE_PERIOD, NOISE_PERIOD, device="cpu")
-    for scale in NOISE_SCALES:
-        side = NOISE_PERIOD // scale
-        coarse = F.pad(torch.randn(1, 3, side, side, generator=generator, device="cpu"), (2, 2, 2, 2), mode="circular")
+    for scale, values in noise_layers():
+        coarse = F.pad(values, (2, 2, 2, 2), mode="circular")
         fine = F.interpolate(coarse, scale_factor=scale, mode="bicubic")
         field += fine[..., 2 * scale : -2 * scale, 2 * scale : -2 * scale]
     return field[0]
+
+
+def noise_layers() -> list[tuple[int, Tensor]]:
+    """For each of `NOISE_SCALES`, it and the random values that `smooth_noise` enlarges by it, 1 x 3 x n x n."""
+    generator = torch.Generator().manual_seed(0)
+    sides = [(scale, NOISE_PERIOD // scale) for scale in NOISE_SCALES]
+    return [(scale, torch.randn(1, 3, side, side, generator=generator, device="cpu")) for scale, side in sides]

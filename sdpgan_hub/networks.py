@@ -67,7 +67,7 @@ class Blur(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         taps = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=x.device, dtype=x.dtype) / 16
-        channels = x.shape[1]
+        channels = int(x.shape[1])  # a number where ONNX is traced too, which wants kernels of known shapes
         rows, columns = taps.view(1, 1, 5, 1), taps.view(1, 1, 1, 5)
         x = F.pad(x, (2, 2, 2, 2), mode="reflect")
         x = F.conv2d(x, rows.expand(channels, 1, 5, 1), groups=channels)
