@@ -1,13 +1,14 @@
 """Frames of a film one after the other, painted so that the strokes stay where they are on things.
 
 A frame by itself is painted from the noise where `filters.noise_origin` says and with S's map of that frame; both
-tremble from frame to frame, and so would the strokes. In a scene S's map is eased over the frames, the noise moves with
-the picture as a whole, and where the optical flow between two photos is sure, the painting is mixed with the one before.
+tremble from frame to frame, and so would the strokes. In a scene the photo and S's map are eased over the frames, the
+noise moves with the picture as a whole, and where the optical flow between two photos is sure, the painting is mixed
+with the one before.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import cv2
 import numpy as np
@@ -54,6 +55,21 @@ class Scene:
         self._flow: np.ndarray | None = None  # H x W x 2, from the frame to the one before, in pixels
         self._sure: np.ndarray | None = None  # H x W, in [0, 1]
 
+    def state(self) -> dict[str, np.ndarray]:
+        """All that the next frame takes over, for `resume`."""
+        kept = {"cuts": np.array(self.cuts), "photo": self._photo, "eased": self._eased, "painting": self._painting}
+        tensors = {"map": self._map, "origin": self._origin}
+        kept |= {name: None if tensor is None else tensor.float().cpu().numpy() for name, tensor in tensors.items()}
+        return {name: value for name, value in kept.items() if value is not None}
+
+    def resume(self, state: Mapping[str, np.ndarray]) -> None:
+        """Goes on where the scene with this `state` was."""
+        self.cuts = int(state["cuts"])
+        self._photo, self._eased, self._painting = (state.get(name) for name in ("photo", "eased", "painting"))
+        self._map, self._origin = (
+            torch.from_numpy(state[name]) if name in state else None for name in ("map", "origin")
+        )
+
     def enter(self, photo: Tensor) -> Tensor:
         """Takes the next frame, 1 x 1 or 3 x H x W in any dtype of images, and gives what is painted of it.
 
@@ -78,7 +94,7 @@ class Scene:
     def eased(self, map_: Tensor) -> Tensor:
         """S's map of this frame, 1 x 1 x h x w in [-1, 1], after those before, which have moved with the picture."""
         before = self._map
-        if before is not None and before.shape == map_.shape:
+        if before is not None and self._flow is not None:
             height, width = map_.shape[-2:]
             tall, wide = self._flow.shape[:2]
             flow = cv2.resize(self._flow, (width, height), interpolation=cv2.INTER_AREA)

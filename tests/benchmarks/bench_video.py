@@ -14,6 +14,7 @@ import argparse
 import json
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -43,7 +44,7 @@ def flows(photos: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     grey = [cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY) for photo in photos]
     found = []
-    for before, photo in zip(grey, grey[1:], strict=False):
+    for before, photo in pairwise(grey):
         back, forth = search.calc(photo, before, None), search.calc(before, photo, None)
         found.append((back, np.linalg.norm(back + warped(forth, back), axis=-1) < 1))
     return found
@@ -52,7 +53,7 @@ def flows(photos: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
 def warped_difference(frames: list[np.ndarray], along: list[tuple[np.ndarray, np.ndarray]]) -> float:
     differences = [
         np.abs(frame.astype(np.float32) - warped(before.astype(np.float32), back))[meets].mean() / 255
-        for before, frame, (back, meets) in zip(frames, frames[1:], along, strict=False)
+        for before, frame, (back, meets) in zip(frames[:-1], frames[1:], along, strict=True)
     ]
     return float(np.mean(differences))
 
