@@ -22,7 +22,9 @@ FLOW_SIDE = 640
 EASE = 0.3
 """What a frame's own map counts, beside the maps before."""
 KEPT = 0.85
-"""What the painting before counts where the flow is sure; the rest is the frame's own painting."""
+"""What the frame before counts where the flow is sure; the rest is the frame's own."""
+KEPT_MOVING = 0.65
+"""The same for what moves within the picture, which would become soft where it is fetched from again and again."""
 SAME = 0.05
 """Difference of two photos along the flow, in [0, 1], at which the painting before counts 1/e of `KEPT`."""
 CALM = 0.004
@@ -121,8 +123,9 @@ class Scene:
         return _tensor(self._painting).to(painting.device)
 
     def _mixed(self, own: np.ndarray, before: np.ndarray) -> np.ndarray:
-        moved = warped(before, self._flow)
-        return own + KEPT * self._sure[..., None] * (moved - own)
+        apart = np.linalg.norm(self._flow - _most(self._flow), axis=-1)
+        kept = KEPT_MOVING + (KEPT - KEPT_MOVING) * np.exp(-2 * apart)
+        return own + (kept * self._sure)[..., None] * (warped(before, self._flow) - own)
 
 
 def flow_between(photo: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
