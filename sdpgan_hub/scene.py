@@ -143,10 +143,8 @@ def flow_between(photo: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, np.
     """
     height, width = photo.shape[:2]
     scale = min(1.0, FLOW_SIDE / max(height, width))
-    small = [
-        cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else image
-        for image in (photo, before)
-    ]
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image for image in (photo, before)]
     back, forth = _calm_flow(*small), _calm_flow(*small[::-1])
     there = warped(forth, back)
     apart = np.square(back + there).sum(-1)
@@ -179,7 +177,7 @@ def _inside(flow: np.ndarray) -> np.ndarray:
 
 def _calm_flow(photo: np.ndarray, before: np.ndarray) -> np.ndarray:
     """As `flow_between`; what looks the same moved as most of the picture has moved so, as a wall behind a head."""
-    if min(photo.shape[:2]) < 32:  # too small for the search
+    if min(photo.shape[:2]) < 32:  # OpenCV's search crashes on the smallest
         return np.zeros((*photo.shape[:2], 2), np.float32)
     grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (photo, before)]
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*grey, None)

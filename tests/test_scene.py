@@ -91,6 +91,17 @@ def test_what_changes_in_a_scene_leaves_no_ghost(model):
         assert np.abs(last[part] - model.stylize(frames[-1])[part]).mean() < 6
 
 
+def test_what_changes_its_colour_alone_is_painted_in_the_new_one(model):
+    """Red and green of one luma, which the flow does not tell apart."""
+    frames = [pan(1)[0].copy() for _ in range(2)]
+    for frame, colour in zip(frames, [(200, 60, 40), (40, 141, 40)], strict=True):
+        frame[30:66, 30:66] = colour
+    scene = Scene()
+    last = [model.stylize(frame, scene=scene) for frame in frames][-1].astype(int)
+    assert scene.cuts == 1
+    assert np.abs(last - model.stylize(frames[1]))[40:56, 40:56].mean() < 2
+
+
 def test_a_scene_goes_on_from_its_state(model):
     frames = pan(5, noise=4)
     whole = Scene()
@@ -108,7 +119,8 @@ def test_frames_of_every_kind_and_batches_of_frames(model, kind):
     white = {"uint8": 255, "uint16": 65535, "float32": 1.0}[kind]
     typed = (frames / 255 * white).astype(kind)
     scene = Scene()
-    paintings = np.stack(model.stylize(list(typed), scene=scene))
+    paintings = np.stack([model.stylize(frame, scene=scene) for frame in typed])
+    assert np.array_equal(model.stylize(list(typed), scene=Scene()), paintings)
     eight = np.stack(model.stylize(list(frames), scene=Scene()))
     assert paintings.dtype == kind and scene.cuts == 1
     assert np.abs(paintings / white - eight / 255).max() < 0.02
@@ -116,8 +128,9 @@ def test_frames_of_every_kind_and_batches_of_frames(model, kind):
     assert np.allclose(batch.permute(0, 2, 3, 1).numpy(), paintings, atol=white / 200)
 
 
-def test_small_and_grey_frames_are_painted(model):
-    small = np.full((20, 20), 90, np.uint8)
+@pytest.mark.parametrize("shape", [(20, 20), (11, 40), (1, 1), (4, 2000)])
+def test_small_thin_and_grey_frames_are_painted(model, shape):
+    frame = np.full(shape, 90, np.uint8)
     scene = Scene()
-    assert [model.stylize(small, scene=scene).shape for _ in range(2)] == [(20, 20, 3)] * 2
+    assert [model.stylize(frame, scene=scene).shape for _ in range(2)] == [(*shape, 3)] * 2
     assert scene.cuts == 1
