@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__, files
 from .errors import SDPGANError, SDPGANWarning, reworded
-from .files import OUTPUT_FORMATS
+from .files import OUTPUT_FORMATS, VIDEO_FORMATS
 from .memory import keep_freed_memory
 from .styles import DEFAULT
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .model import SDPGAN
+    from .scene import Scene
 
 METHODS = ("network", "reference", "rbd", "mbd")
 VIEWS = ("map", "heat", "overlay", "contour")
@@ -53,6 +54,12 @@ KEPT = (
     "animation. Its colours are those of the photo's profile where that is wider than sRGB, else sRGB. All else that "
     "the camera wrote is left out: place, device, captions, thumbnails; so are date, author and copyright without "
     "--keep-metadata."
+)
+
+FILMS = (
+    f"Videos ({', '.join(files.VIDEO_SUFFIXES)}) are painted steadily, with their sound, times and turn, into "
+    f"{', '.join(VIDEO_FORMATS)}, those of folders too; this takes {files.INSTALL_VIDEO}. A video that was stopped "
+    "goes on when the same command is given again; until then its frames lie in a hidden folder beside the output."
 )
 
 
@@ -78,7 +85,10 @@ class Outcome:
     error: str | None
 
 
-Process = Callable[["Image.Image"], "Image.Image"]
+Process = Callable[["Image.Image", "Scene | None"], "Image.Image"]
+"""One image, and where it is a frame of an animation what the frames share, to its result."""
+Film = Callable[["Job"], None]
+"""A video from its input to its output."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -115,8 +125,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     stylize = commands.add_parser(
         "stylize",
-        help="paint photos",
-        description=f"Paint photos in a style, animations and TIFFs of several pages frame by frame. {KEPT}",
+        help="paint photos and videos",
+        description=f"Paint photos in a style, animations and TIFFs of several pages frame by frame. {KEPT} {FILMS}",
     )
     _add_files(stylize, "photo.jpg becomes photo.STYLE.jpg beside it, a folder FOLDER.STYLE")
     _add_style(stylize)
@@ -192,7 +202,8 @@ def _add_files(parser: argparse.ArgumentParser, default_output: str) -> None:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help='image files, folders (all images below, hidden ones passed over, links followed), or "-"',
+        help='image files, folders (all images below, hidden ones passed over, links followed), or "-"; for stylize '
+        "videos too",
     )
     parser.add_argument(
         "-o",
@@ -203,7 +214,7 @@ def _add_files(parser: argparse.ArgumentParser, default_output: str) -> None:
     parser.add_argument(
         "--format",
         choices=[suffix.lstrip(".") for suffix in OUTPUT_FORMATS],
-        help="the format of results whose path you do not give (default: the photo's; png for maps and stdout)",
+        help="the format of images whose path you do not give (default: the photo's; png for maps and stdout)",
     )
     parser.add_argument(
         "--quality", type=_quality, default=92, metavar="1..100", help="of JPEG, WebP and AVIF files (default: 92)"
@@ -321,19 +332,37 @@ def run_stylize(options: argparse.Namespace) -> int:
     mask = _read_mask(options.mask) if options.mask else None
     model = _load(options)
 
-    def paint(image: Image.Image) -> Image.Image:
-        return model.stylize(
-            image,
-            max_size=options.max_size,
-            tile=options.tile,
-            brush=options.brush,
-            strength=options.strength,
-            keep_color=options.keep_color,
-            keep_detail=options.keep_detail,
-            mask=mask,
-        )
+    settings = {
+        "max_size": options.max_size,
+        "tile": options.tile,
+        "brush": options.brush,
+        "strength": options.strength,
+        "keep_color": options.keep_color,
+        "keep_detail": options.keep_detail,
+        "mask": mask,
+    }
 
-    return run(jobs, options, paint)
+    def paint(image: Any, scene: Scene | None) -> Any:
+        return model.stylize(image, scene=scene, **settings)
+
+    def film(job: Job) -> None:
+        from . import video
+
+        named = json.dumps([settings | {"mask": options.mask}, _identity(model)])
+        keep, quiet = options.keep_metadata, options.quiet
+        video.stylize(job.input, job.output, paint, named, keep_metadata=keep, quiet=quiet)
+
+    return run(jobs, options, paint, film)
+
+
+def _identity(model: SDPGAN) -> str:
+    """A digest of a style: its weights and its config."""
+    import hashlib
+
+    digest = hashlib.sha256(json.dumps(model.config, sort_keys=True).encode())
+    for tensor in model.state_dict().values():
+        digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _read_mask(path: str) -> Tensor:
@@ -381,9 +410,9 @@ def run_saliency(options: argparse.Namespace) -> int:
     if options.method == "network":
         model = _load(options)
         limits = {"max_size": options.max_size, "tile": options.tile}
-        return run(jobs, options, lambda image: _view(image, model.saliency_map(image, **limits), view))
+        return run(jobs, options, lambda image, _: _view(image, model.saliency_map(image, **limits), view))
     find = _classic(options.method)
-    return run(jobs, options, lambda image: _view(image, find(image), view))
+    return run(jobs, options, lambda image, _: _view(image, find(image), view))
 
 
 def _load(options: argparse.Namespace) -> SDPGAN:
@@ -467,7 +496,12 @@ def plan(options: argparse.Namespace, tag: str, default_suffix: Callable[[str], 
     )
     if into_folder:
         _check_folder(output)
-    suffix_of = (lambda _: f".{options.format}") if options.format else default_suffix
+    of_images = (lambda _: f".{options.format}") if options.format else default_suffix
+
+    def suffix_of(suffix: str) -> str:
+        if options.command != "stylize" or suffix not in files.VIDEO_SUFFIXES:
+            return of_images(suffix)
+        return suffix if suffix in VIDEO_FORMATS else ".mp4"
 
     jobs = Jobs()
     jobs.passed_over = Counter()
@@ -478,12 +512,14 @@ def plan(options: argparse.Namespace, tag: str, default_suffix: Callable[[str], 
             target = Path(output) if output else _beside(Path(root), tag)
             if output == STANDARD:
                 raise UsageError(f"stdout takes one image, and {root} is a folder.")
-            jobs += _folder_jobs(Path(root), target, suffix_of, jobs.passed_over)
+            films = options.command == "stylize" and files.can_read_video()
+            jobs += _folder_jobs(Path(root), target, suffix_of, jobs.passed_over, films)
         else:
             path = Path(root)
             name = path.stem + suffix_of(path.suffix.lower())
             default = path.with_name(f"{path.stem}.{tag}{suffix_of(path.suffix.lower())}")
-            jobs.append(Job(root, _single_output(output or str(default), name, into_folder)))
+            is_film = options.command == "stylize" and files.is_video_name(path)
+            jobs.append(Job(root, _single_output(output or str(default), name, into_folder, is_film)))
     if into_folder:
         _keep_apart(jobs, Path(output))
     _check_outputs(jobs)
@@ -505,7 +541,8 @@ def _means_folder(output: str) -> bool:
 
 
 def _check_folder(output: str) -> None:
-    if Path(output).is_file() or (Path(output).suffix.lower() in OUTPUT_FORMATS and not _means_folder(output)):
+    named = Path(output).suffix.lower() in (*OUTPUT_FORMATS, *VIDEO_FORMATS)
+    if Path(output).is_file() or (named and not _means_folder(output)):
         raise UsageError(f"{output} is a file or named like one; the results of these inputs need a folder.")
 
 
@@ -514,11 +551,17 @@ def _beside(folder: Path, tag: str) -> Path:
     return folder.with_name(f"{folder.name}.{tag}")
 
 
-def _single_output(output: str, name: str, into_folder: bool) -> str:
+def _single_output(output: str, name: str, into_folder: bool, is_film: bool = False) -> str:
+    if output == STANDARD and is_film:
+        raise UsageError("stdout takes no video; give -o a path.")
     if output == STANDARD:
         return STANDARD
     if into_folder:
         return str(Path(output) / name)
+    if is_film:
+        if Path(output).suffix.lower() not in VIDEO_FORMATS:
+            raise UsageError(f"{output} cannot hold a video; give it one of the suffixes {', '.join(VIDEO_FORMATS)}.")
+        return output
     if Path(output).suffix.lower() not in OUTPUT_FORMATS:
         raise UsageError(
             f"{output} has no suffix that names a format ({', '.join(OUTPUT_FORMATS)}); for a folder, end it with /."
@@ -526,12 +569,17 @@ def _single_output(output: str, name: str, into_folder: bool) -> str:
     return output
 
 
-def _folder_jobs(folder: Path, target: Path, suffix_of: Callable[[str], str], passed_over: Counter[str]) -> list[Job]:
-    """A job for each image below `folder`, in the same structure below `target`; what lies in `target` is no input."""
+def _folder_jobs(
+    folder: Path, target: Path, suffix_of: Callable[[str], str], passed_over: Counter[str], films: bool
+) -> list[Job]:
+    """A job for each image below `folder`, in the same structure below `target`; what lies in `target` is no input.
+
+    films: whether videos are painted too.
+    """
     inside = target.resolve() if target.resolve() != folder.resolve() else None
     found = [path for path in files.files_below(folder) if not (inside and path.resolve().is_relative_to(inside))]
-    sources = [path for path in found if files.is_image_name(path)]
-    passed_over.update(path.suffix.lower() for path in found if not files.is_image_name(path))
+    sources = [path for path in found if files.is_image_name(path) or (films and files.is_video_name(path))]
+    passed_over.update(path.suffix.lower() for path in set(found).difference(sources))
     if not sources:
         others = f"; it holds {_counted(passed_over)}" if passed_over else ""
         raise UsageError(f"{folder} holds no image ({', '.join(files.INPUT_SUFFIXES)}){others}.")
@@ -548,6 +596,8 @@ def _folder_jobs(folder: Path, target: Path, suffix_of: Callable[[str], str], pa
 def _counted(suffixes: Counter[str]) -> str:
     """2 .mp4, 1 .heic and how to have it painted."""
     how = {suffix: f" ({files.INSTALL_HEIF})" for suffix in files.HEIF_SUFFIXES}
+    if not files.can_read_video():
+        how |= {suffix: f" ({files.INSTALL_VIDEO})" for suffix in files.VIDEO_SUFFIXES}
     kinds = sorted(suffixes.items())
     return ", ".join(f"{count} {suffix or 'without a suffix'}{how.get(suffix, '')}" for suffix, count in kinds)
 
@@ -590,8 +640,8 @@ def _without_existing(jobs: Jobs, options: argparse.Namespace) -> Jobs:
     return jobs
 
 
-def run(jobs: Jobs, options: argparse.Namespace, process: Process) -> int:
-    """Do all jobs; a failed one is named on stderr and does not keep the others from being done."""
+def run(jobs: Jobs, options: argparse.Namespace, process: Process, film: Film | None = None) -> int:
+    """Do all jobs, videos by `film`; a failed one is named on stderr and does not keep the others from being done."""
     from tqdm import tqdm
 
     outcomes: list[Outcome] = []
@@ -612,7 +662,7 @@ def run(jobs: Jobs, options: argparse.Namespace, process: Process) -> int:
             warnings.simplefilter("ignore")  # Pillow's, about files that it reads all the same
             warnings.simplefilter("always", SDPGANWarning)
             for job in jobs:
-                outcome = _do(job, process, options)
+                outcome = _do(job, process, film, options)
                 outcomes.append(outcome)
                 bar.update()
                 for message in dict.fromkeys(str(warning.message) for warning in noted):
@@ -626,11 +676,16 @@ def run(jobs: Jobs, options: argparse.Namespace, process: Process) -> int:
     return _report(options, jobs, outcomes)
 
 
-def _do(job: Job, process: Process, options: argparse.Namespace) -> Outcome:
+def _do(job: Job, process: Process, film: Film | None, options: argparse.Namespace) -> Outcome:
     start = time.perf_counter()
     error = None
     try:
-        _paint(job, process, options)
+        if job.input != STANDARD and files.is_video_name(Path(job.input)):
+            if film is None:
+                raise SDPGANError(f"{job.input} is a video; saliency maps are made of images.")
+            film(job)
+        else:
+            _paint(job, process, options)
     except (UsageError, BrokenPipeError):
         raise
     except SDPGANError as failure:
@@ -657,13 +712,20 @@ def _paint(job: Job, process: Process, options: argparse.Namespace) -> None:
     with files.opened(source, name) as image:
         count = 1 if options.first_frame else files.frame_count(image)
         _check_holds(format, image, count, name)
-        results = [process(frame) for frame in files.frames(image, name, count, belongings)]
+        scene = _scene() if count > 1 and image.format != "TIFF" else None
+        results = [process(frame, scene) for frame in files.frames(image, name, count, belongings)]
     data = files.encode(results, format, belongings, quality=options.quality, keep_metadata=options.keep_metadata)
     if job.output == STANDARD:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     else:
         files.write_whole(job.output, data)
+
+
+def _scene() -> Scene:
+    from .scene import Scene
+
+    return Scene()
 
 
 def _check_holds(format: str, image: Image.Image, count: int, name: str) -> None:

@@ -6,6 +6,7 @@ installed. Written: the formats of `OUTPUT_FORMATS`.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -35,6 +36,10 @@ INPUT_SUFFIXES = (
 HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 INSTALL_HEIF = 'pip install "sdpgan_hub[heif]"'
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
+VIDEO_FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+"""Containers that are written; .avi keeps no times of frames."""
+INSTALL_VIDEO = 'pip install "sdpgan_hub[video]"'
 OUTPUT_FORMATS = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -351,6 +356,11 @@ def is_image_name(path: Path) -> bool:
     return suffix in INPUT_SUFFIXES or (suffix in HEIF_SUFFIXES and can_read_heif())
 
 
+def is_video_name(path: Path) -> bool:
+    """Whether the suffix is one of a video."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
 @lru_cache(1)
 def can_read_heif() -> bool:
     """Whether HEIC is read, which Pillow learns from pillow-heif where that is installed."""
@@ -360,6 +370,12 @@ def can_read_heif() -> bool:
         return False
     register_heif_opener()
     return True
+
+
+@lru_cache(1)
+def can_read_video() -> bool:
+    """Whether PyAV is installed."""
+    return importlib.util.find_spec("av") is not None
 
 
 def _name(source: Source) -> str:

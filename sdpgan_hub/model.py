@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import HfApi, ModelCard, PyTorchModelHubMixin
@@ -18,6 +18,9 @@ from . import card, checkpoint, filters, pipeline, styles
 from .errors import SDPGANError
 from .imaging import ImageLike
 from .networks import MIN_SIZE, SIZE_MULTIPLE, Generator, SaliencyFeatures, SaliencyNetwork, check_size
+
+if TYPE_CHECKING:
+    from .scene import Scene
 
 PAPER_URL = "https://doi.org/10.1109/TIP.2020.3036754"
 HUB_METADATA = {
@@ -203,6 +206,7 @@ class SDPGAN(
         keep_color: bool = False,
         keep_detail: float | None = None,
         mask: ImageLike | Sequence[ImageLike] | None = None,
+        scene: Scene | None = None,
     ) -> Any:
         """Photos to paintings of the same kind and size.
 
@@ -226,6 +230,8 @@ class SDPGAN(
             mask: an image of the photo's size that takes the place of S's map: where it is white the photo's structure
                 stays, painted with the finest brush alone and kept as `keep_detail` says. For a list, one for all
                 photos, or a list of as many.
+            scene: an `sdpgan_hub.scene.Scene`, the same one for all frames of a film, in their order, which makes the
+                painting steady; None paints each image by itself.
 
         Returns:
             The painting, or a list of them for a list; with `return_saliency`, (painting, map) or (paintings, maps).
@@ -248,7 +254,7 @@ class SDPGAN(
             keep_color=keep_color,
             keep_detail=share,
         )
-        results = list(pipeline.run(self, image, options, mask))
+        results = list(pipeline.run(self, image, options, mask, scene))
         if not isinstance(image, (list, tuple)):
             return results[0] if return_saliency else results[0][0]
         paintings, maps = [painting for painting, _ in results], [map_ for _, map_ in results]

@@ -27,6 +27,7 @@ from .networks import MIN_SIZE, SIZE_MULTIPLE, SaliencyFeatures, SaliencyNetwork
 
 if TYPE_CHECKING:
     from .model import SDPGAN
+    from .scene import Scene
 
 BATCH_PIXELS = 512 * 512
 """Images of one size share a batch up to this many pixels; a larger image is a batch of its own."""
@@ -142,10 +143,11 @@ class Painter:
         model: its networks.
         photo: the photos.
         mask: where detail is kept in place of S's map, N x 1 x H x W; None: S's map.
+        scene: what frames of a film share; the photos are one frame then, which the scene has entered.
     """
 
-    def __init__(self, model: SDPGAN, photo: Photo, mask: Photo | None = None):
-        self.model, self.photo, self.mask = model, photo, mask
+    def __init__(self, model: SDPGAN, photo: Photo, mask: Photo | None = None, scene: Scene | None = None):
+        self.model, self.photo, self.mask, self.scene = model, photo, mask, scene
         self.dtype = next(model.parameters()).dtype
         self.saliency_size = model.config["saliency_size"]
         self.tiles_for_s = model.saliency_network is not None and not self.saliency_size
@@ -302,14 +304,15 @@ class Painter:
     def _map(self) -> Tensor:
         """S's map of its copy."""
         with shared_statistics(None):
-            return self._saliency_network.decode(self._features)
+            map_ = self._saliency_network.decode(self._features)
+        return map_ if self.scene is None else self.scene.eased(map_)
 
     @cached_property
     def _origin(self) -> Tensor:
         """Where the noise begins, as shares of height and width, on the CPU."""
         if not (self.saliency_size and self.model.saliency_network is not None and self.model.config["noise"]):
             return torch.zeros(1, 2)
-        return filters.noise_origin(self._map).cpu()
+        return filters.noise_origin(self._map).cpu() if self.scene is None else self.scene.origin(self._map)
 
 
 def tiles(size: tuple[int, int], side: int | None) -> list[Box]:
@@ -330,8 +333,11 @@ def run(
     image: ImageLike | Sequence[ImageLike],
     options: Options,
     mask: ImageLike | Sequence[ImageLike] | None = None,
+    scene: Scene | None = None,
 ) -> Iterator[tuple[Any, np.ndarray | None]]:
     """Each image's painting and map, as people get them; runs of images of one size as batches.
+
+    scene: of images that are frames of a film, in their order; they are painted one by one.
 
     Raises:
         SDPGANError: if an image or a mask cannot be read or does not fit, or memory runs out.
@@ -339,11 +345,11 @@ def run(
     waiting: list[tuple[Picture, Tensor | None]] = []
     for picture in _read_each(image, mask):
         if waiting and not _share_a_batch(waiting, picture):
-            yield from _run_batch(model, waiting, options)
+            yield from _run_batch(model, waiting, options, scene)
             waiting = []
         waiting.append(picture)
     if waiting:
-        yield from _run_batch(model, waiting, options)
+        yield from _run_batch(model, waiting, options, scene)
 
 
 def _read_each(
@@ -398,7 +404,7 @@ def _kind(values: Tensor) -> tuple:
 
 
 def _run_batch(
-    model: SDPGAN, waiting: list[tuple[Picture, Tensor | None]], options: Options
+    model: SDPGAN, waiting: list[tuple[Picture, Tensor | None]], options: Options, scene: Scene | None = None
 ) -> Iterator[tuple[Any, np.ndarray | None]]:
     pictures = [picture for picture, _ in waiting]
     values = _joined([picture.values for picture in pictures])
@@ -408,12 +414,16 @@ def _run_batch(
     dtype = torch.float32 if pictures[0].dtype.is_floating_point else pictures[0].dtype
     paintings = values.new_empty((count, 3, *size), dtype=dtype) if options.painting else None
     maps = values.new_empty((count, 1, *size), dtype=torch.float32) if options.saliency else None
-    step = max(1, BATCH_PIXELS // (size[0] * size[1]))
+    step = max(1, BATCH_PIXELS // (size[0] * size[1])) if scene is None else 1
     for start in range(0, count, step):
         chunk = slice(start, start + step)
         photo, mask = Photo(values[chunk]), None if masks is None else Photo(masks[chunk])
         painting, map_ = (None if result is None else result[chunk] for result in (paintings, maps))
-        _infer(model, photo, mask, options, painting, map_)
+        if scene is not None:
+            photo = Photo(scene.enter(photo.values), signed=True)
+        _infer(model, photo, mask, options, painting, map_, scene)
+        if scene is not None and painting is not None:
+            _store(painting, _whole(size), scene.steady(_signed(painting)))
     done = 0
     for picture in pictures:
         part = slice(done, done + len(picture.values))
@@ -422,13 +432,24 @@ def _run_batch(
         yield restored, None if maps is None else _saliency_array(picture, maps[part])
 
 
+def _signed(result: Tensor) -> Tensor:
+    """A result of whole numbers, or one in [-1, 1], in [-1, 1]."""
+    return result if result.dtype.is_floating_point else imaging.to_signed(result)
+
+
 def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 @torch.inference_mode()
 def _infer(
-    model: SDPGAN, photo: Photo, mask: Photo | None, options: Options, painting: Tensor | None, saliency: Tensor | None
+    model: SDPGAN,
+    photo: Photo,
+    mask: Photo | None,
+    options: Options,
+    painting: Tensor | None,
+    saliency: Tensor | None,
+    scene: Scene | None = None,
 ) -> None:
     """Fills `painting`, with whole numbers or [-1, 1], and `saliency`, with [-1, 1]; both are of the photo's size."""
     size = photo.own_size
@@ -449,7 +470,7 @@ def _infer(
                     finish(box, tile.painting)
                 _store(saliency, box, tile.saliency)
 
-            _paint(Painter(model, photo, mask), options, write)
+            _paint(Painter(model, photo, mask, scene), options, write)
             return
         small_painting, small_map = (
             None if result is None else torch.empty(*result.shape[:2], *working) for result in (painting, saliency)
@@ -460,7 +481,7 @@ def _infer(
             _store(small_map, box, tile.saliency)
 
         shrunk_mask = None if mask is None else mask.shrunk(working)
-        _paint(Painter(model, photo.shrunk(working), shrunk_mask), options, write_small)
+        _paint(Painter(model, photo.shrunk(working), shrunk_mask, scene), options, write_small)
         for box in tiles(size, ENLARGED_SIDE):
             if small_painting is not None:
                 finish(box, _enlarged(small_painting, size, box))

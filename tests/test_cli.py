@@ -21,6 +21,7 @@ import sdpgan_hub
 from sdpgan_hub import SDPGAN, color, imaging, visualization
 from sdpgan_hub import files as files_module
 from sdpgan_hub.cli import main
+from sdpgan_hub.scene import Scene
 
 COMMAND = [sys.executable, "-m", "sdpgan_hub"]
 EXIF_ORIENTATION, EXIF_ARTIST = 0x0112, 0x013B
@@ -189,16 +190,18 @@ def test_help_says_what_goes_and_what_stays(capsys):
     assert "left out: place, device" in said and "without --keep-metadata" in said and "--first-frame" in said
 
 
-def test_an_animation_is_painted_frame_by_frame_in_its_timing(here, tiny, model):
+def test_an_animation_is_painted_steadily_frame_by_frame_in_its_timing(here, tiny, model):
     still = [Image.fromarray(picture(seed=seed)) for seed in range(3)]
     still[0].save("in.webp", save_all=True, append_images=still[1:], duration=[50, 120, 70], loop=2, lossless=True)
     assert main(["stylize", "in.webp", "-o", "out.png", "--style", str(tiny)]) == 0
+    scene = Scene()
     with Image.open("out.png") as result:
         assert (result.n_frames, result.info["loop"]) == (3, 2)
         for number, (frame, duration) in enumerate(zip(still, (50, 120, 70), strict=True)):
             result.seek(number)
             assert result.info["duration"] == duration
-            assert np.abs(np.asarray(result.convert("RGB")) - np.asarray(model.stylize(frame)).astype(int)).max() <= 1
+            painting = np.asarray(model.stylize(frame, scene=scene)).astype(int)
+            assert np.abs(np.asarray(result.convert("RGB")) - painting).max() <= 1
 
 
 def test_a_tiff_of_pages_of_several_sizes_is_painted_page_by_page(here, tiny, model):
@@ -252,6 +255,7 @@ def test_a_file_not_wholly_in_order_is_painted_with_a_warning_that_names_it(here
 
 def test_what_a_folder_holds_and_is_not_painted_is_counted_in_the_last_line_by_kind(here, tiny, monkeypatch, capsys):
     monkeypatch.setattr(files_module, "can_read_heif", lambda: False)
+    monkeypatch.setattr(files_module, "can_read_video", lambda: False)
     for name in ("photos/clip.mp4", "photos/nested/clip.MP4", "photos/IMG.HEIC", "photos/.DS_Store", "photos/LICENCE"):
         Path(name).write_bytes(b"")
     assert main(["stylize", "photos", "-o", "out", "--style", str(tiny)]) == 0
@@ -401,7 +405,10 @@ def test_an_output_below_a_file_is_one_sentence_and_leaves_nothing_behind(here, 
         (["photo.png", "--style", "no such style"], "'no such style'"),
     ],
 )
-def test_what_cannot_be_done_is_one_line_with_exit_code_2_and_writes_nothing(here, tiny, capsys, arguments, named):
+def test_what_cannot_be_done_is_one_line_with_exit_code_2_and_writes_nothing(
+    here, tiny, monkeypatch, capsys, arguments, named
+):
+    monkeypatch.setattr(files_module, "can_read_video", lambda: False)
     Path("empty").mkdir()
     Path("films").mkdir()
     Path("films/clip.mp4").write_bytes(b"")

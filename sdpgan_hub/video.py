@@ -1,0 +1,459 @@
+"""Video files painted frame by frame, steadily, with their sound and their times. Needs PyAV: the extra `video`.
+
+A film is painted in segments of `SEGMENT` frames, each a small video in a hidden folder beside the result, together
+with what the next one takes over. Where painting was stopped, the same call goes on after the last whole segment. In
+the end the segments are joined without encoding them again, and the sound and the subtitles are copied as they are.
+Memory holds a frame, the one before and the encoder, however long the film is.
+"""
+
+from __future__ import annotations
+
+import heapq
+import io
+import json
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import __version__
+from .errors import SDPGANError, SDPGANWarning, one_line
+from .files import INSTALL_VIDEO, UNFINISHED, VIDEO_FORMATS, can_read_video, write_whole
+from .scene import Scene
+
+if TYPE_CHECKING:
+    import av
+    from tqdm import tqdm
+
+SEGMENT = 24
+"""Frames that are painted before they are safe from a kill."""
+H264 = ("libx264", {"crf": "18", "preset": "medium"})
+ENCODERS = {
+    "mp4": H264,
+    "mov": H264,
+    "matroska": H264,
+    "webm": ("libvpx-vp9", {"crf": "24", "b": "0", "row-mt": "1", "deadline": "good", "cpu-used": "4"}),
+}
+"""Of each container: its encoder and how fine it is."""
+SWSCALE = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
+"""Numbers of the coefficients between RGB and YCbCr: those of frames -> those of the conversion; else BT.601's, 5."""
+KEPT_METADATA = ("title", "artist", "author", "copyright", "creation_time", "date")
+COPIED = ("audio", "subtitle")
+
+Paint = Callable[[np.ndarray, Scene], np.ndarray]
+
+
+@dataclass
+class Progress:
+    """What is painted of a film: whole segments, and of each frame its time and duration in the film's time base."""
+
+    segments: int = 0
+    times: list[int] = field(default_factory=list)
+    durations: list[int] = field(default_factory=list)
+
+
+def stylize(
+    source: str | os.PathLike,
+    target: str | os.PathLike,
+    paint: Paint,
+    settings: str,
+    *,
+    keep_metadata: bool = False,
+    quiet: bool = True,
+) -> None:
+    """Paints a film into another one of the same size, times, turn and sound.
+
+    The picture is encoded as H.264, or VP9 in .webm. Of several pictures the first is painted.
+
+    Args:
+        source: a video file.
+        target: the file to write, with a suffix of `files.VIDEO_FORMATS`; one that is there is replaced.
+        paint: takes each frame, upright, H x W x 3, uint8, RGB, and the scene, and gives a painting of that kind.
+        settings: names all that decides how `paint` paints; what was begun with others is begun anew.
+        keep_metadata: keep title, date, author and copyright; the place is never kept.
+        quiet: no progress bar on stderr.
+
+    Raises:
+        SDPGANError: if PyAV is missing, the source is no whole video, or the target cannot hold it.
+    """
+    source, target = Path(source), Path(target)
+    if not can_read_video():
+        raise SDPGANError(f"{source} is a video, which takes another library: {INSTALL_VIDEO}.")
+    format = VIDEO_FORMATS.get(target.suffix.lower())
+    if format is None:
+        raise SDPGANError(f"{target} cannot hold a video; give it one of the suffixes {', '.join(VIDEO_FORMATS)}.")
+    with _errors(source):
+        film = Film(source, format)
+    with film:
+        film.check_holds(target)
+        work = _Work(source, target, film, settings)
+        with _errors(source):
+            work.paint(paint, quiet)
+        with _writing(target):
+            work.join(keep_metadata)
+
+
+class Film:
+    """An opened video file and what its result needs to know of it.
+
+    Args:
+        source: the file.
+        format: of the result, a value of `files.VIDEO_FORMATS`.
+
+    Attributes:
+        time_base: seconds of a unit of the frames' times.
+        rate: frames a second, on average.
+        matrix: the nine numbers by which a player turns the frames; None for frames stored upright.
+
+    Raises:
+        SDPGANError: if there is no picture in it.
+    """
+
+    def __init__(self, source: Path, format: str):
+        import av
+
+        self.source, self.format = source, format
+        self.container = av.open(os.fspath(source))
+        covers = av.stream.Disposition.attached_pic
+        pictures = [stream for stream in self.container.streams.video if not stream.disposition & covers]
+        if not pictures:
+            self.container.close()
+            raise SDPGANError(f"{source} holds no moving picture; give a video.")
+        self.stream = pictures[0]
+        self.stream.thread_type = "AUTO"
+        self.time_base = self.stream.time_base or Fraction(1, 90000)
+        self.rate = self.stream.average_rate or Fraction(25)
+        self.matrix: list[int] | None = None
+
+    def __enter__(self) -> Film:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.container.close()
+
+    def frames(self) -> Iterator[av.VideoFrame]:
+        """Each frame, decoded, with a time after that of the one before."""
+        last = None
+        step = max(1, round(1 / (self.rate * self.time_base)))
+        for frame in self.container.decode(self.stream):
+            if frame.pts is None:
+                frame.pts = 0 if last is None else last + step
+            elif last is not None and frame.pts <= last:
+                frame.pts = last + 1
+            if last is None:
+                self.matrix = _matrix(frame)
+            last = frame.pts
+            yield frame
+
+    def expected(self) -> int | None:
+        """How many frames there are, as far as the file says."""
+        if self.stream.frames:
+            return self.stream.frames
+        if self.stream.duration:
+            return round(self.stream.duration * self.time_base * self.rate)
+        return round(Fraction(self.container.duration, 1000000) * self.rate) if self.container.duration else None
+
+    def copied(self) -> list[av.stream.Stream]:
+        """The streams that are copied as they are: sound, and the subtitles that the result can hold."""
+        return [s for s in self.container.streams if s.type in COPIED and (s.type == "audio" or self._holds([s]))]
+
+    def check_holds(self, target: Path) -> None:
+        """SDPGANError where the result cannot hold the sound; an SDPGANWarning where it cannot hold subtitles."""
+        sound = [stream for stream in self.container.streams if stream.type == "audio"]
+        if not self._holds(sound):
+            kinds = ", ".join(dict.fromkeys(stream.codec_context.name for stream in sound))
+            raise SDPGANError(f"{target} cannot hold the sound of {self.source} ({kinds}); write it as .mkv.")
+        subtitles = [stream for stream in self.container.streams if stream.type == "subtitle"]
+        if len(self.copied()) < len(sound) + len(subtitles):
+            message = f"{self.source} has subtitles that {target} cannot hold; they are left out."
+            warnings.warn(message, SDPGANWarning, stacklevel=2)
+
+    def _holds(self, streams: list[av.stream.Stream]) -> bool:
+        import av
+
+        try:
+            with av.open(io.BytesIO(), "w", format=self.format) as trial:
+                for stream in streams:
+                    trial.add_stream_from_template(stream)
+                if streams:
+                    trial.start_encoding()
+        except (av.FFmpegError, ValueError):
+            return False
+        return True
+
+
+class _Work:
+    """The segments of a film that are painted, in a hidden folder beside the result."""
+
+    def __init__(self, source: Path, target: Path, film: Film, settings: str):
+        self.film, self.target = film, target
+        self.folder = target.with_name(f".{target.name}{UNFINISHED}")
+        self.scene, self.progress = Scene(), Progress()
+        self._take_up(json.dumps([*_identity(source), settings, target.suffix.lower()]))
+
+    def _take_up(self, identity: str) -> None:
+        """Goes on with what lies there, if it was begun with the same film and settings; else begins."""
+        try:
+            with np.load(self.folder / "state.npz", allow_pickle=False) as state:
+                if str(state["identity"]) == identity:
+                    self.scene.resume(state)
+                    times, durations = state["times"].tolist(), state["durations"].tolist()
+                    self.progress = Progress(int(state["segments"]), times, durations)
+        except Exception:  # nothing there, or half of a file: begin
+            self.progress = Progress()
+        if not self.progress.segments:
+            self.scene = Scene()
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.identity = identity
+
+    def _segment(self, number: int) -> Path:
+        return self.folder / f"{number:06}{self.target.suffix.lower()}"
+
+    def _save(self) -> None:
+        """Counts the last segment among those that are safe: one file, replaced at once."""
+        done = self.progress
+        buffer = io.BytesIO()
+        numbers = {"segments": done.segments, "times": done.times, "durations": done.durations}
+        np.savez(buffer, identity=self.identity, **{k: np.array(v) for k, v in numbers.items()}, **self.scene.state())
+        write_whole(self.folder / "state.npz", buffer.getvalue())
+
+    def paint(self, paint: Paint, quiet: bool) -> None:
+        """Paints what is not painted yet."""
+        from tqdm import tqdm
+
+        done = len(self.progress.times)
+        expected = self.film.expected()
+        frames = self.film.frames()
+        bar = tqdm(total=expected, initial=done, desc=self.target.name, unit="frame", file=sys.stderr, disable=quiet)
+        with bar:
+            for _ in islice(frames, done):
+                pass
+            while segment := list(islice(frames, 1)):
+                self._paint_segment(segment[0], frames, paint, bar)
+        count = len(self.progress.times)
+        if not count:
+            raise SDPGANError(f"{self.film.source} holds no frame that can be decoded; is it whole?")
+        if self.film.stream.frames and count < self.film.stream.frames * 0.98 - 2:
+            message = f"{self.film.source} is not whole: {count} of its {self.film.stream.frames} frames could be read."
+            warnings.warn(message, SDPGANWarning, stacklevel=2)
+
+    def _paint_segment(self, first: av.VideoFrame, others: Iterator[av.VideoFrame], paint: Paint, bar: tqdm) -> None:
+        path = self._segment(self.progress.segments)
+        unfinished = path.with_name(f"unfinished{path.suffix}")
+        with _writing(self.target):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        turn = Turn(self.film.matrix)
+        with Encoder(unfinished, self.film, turn) as encoder:
+            for frame in _chained(first, islice(others, SEGMENT - 1)):
+                photo = turn.upright(frame.to_ndarray(format="rgb24", **_conversion(frame, "src")))
+                painting = paint(np.ascontiguousarray(photo), self.scene)
+                with _writing(self.target):
+                    encoder.add(painting, frame)
+                self.progress.times.append(frame.pts)
+                self.progress.durations.append(frame.duration or 0)
+                bar.update()
+        with _writing(self.target):
+            os.replace(unfinished, path)
+        self.progress.segments += 1
+        self._save()
+
+    def join(self, keep_metadata: bool) -> None:
+        """Puts the segments and the sound into the result, and removes the folder."""
+        import av
+
+        film = self.film
+        unfinished = self.folder / f"whole{self.target.suffix.lower()}"
+        options = {"movflags": "faststart", "movie_timescale": str(film.time_base.denominator)}
+        with (
+            av.open(os.fspath(film.source)) as source,
+            av.open(os.fspath(self._segment(0))) as first,
+            av.open(os.fspath(unfinished), "w", format=film.format, options=_of(options, film.format)) as result,
+        ):
+            picture = result.add_stream_from_template(first.streams.video[0])
+            picture.time_base = film.time_base
+            if film.matrix and Turn(film.matrix).kept(film.format):
+                picture.set_display_matrix(film.matrix)
+            copies = {stream.index: result.add_stream_from_template(stream) for stream in film.copied()}
+            for index, copy in copies.items():
+                if language := source.streams[index].metadata.get("language"):
+                    copy.metadata["language"] = language
+            if keep_metadata:
+                result.metadata.update({k: v for k, v in source.metadata.items() if k.lower() in KEPT_METADATA})
+            for packet in heapq.merge(self._pictures(picture), _copies(source, copies), key=_second):
+                result.mux(packet)
+        os.replace(unfinished, self.target)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _pictures(self, stream: av.VideoStream) -> Iterator[av.Packet]:
+        """The packets of all segments, one of each frame, with the times of the film."""
+        import av
+
+        times = zip(self.progress.times, self.progress.durations, strict=True)
+        for number in range(self.progress.segments):
+            with av.open(os.fspath(self._segment(number))) as segment:
+                for packet in segment.demux(video=0):
+                    if packet.size:
+                        packet.stream = stream
+                        packet.time_base = self.film.time_base
+                        packet.pts, packet.duration = next(times)
+                        packet.dts = packet.pts
+                        yield packet
+
+
+class Encoder:
+    """Writes paintings into a segment, each a packet in its order: without frames that wait for later ones."""
+
+    def __init__(self, path: Path, film: Film, turn: Turn):
+        import av
+
+        self.film, self.turn = film, turn
+        self.codec, self.options = ENCODERS[film.format]
+        self.container = av.open(os.fspath(path), "w", format=film.format)
+        self.stream: Any = None
+        self.start = 0
+
+    def __enter__(self) -> Encoder:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        with self.container:
+            if kind is None and self.stream is not None:
+                self.container.mux(self.stream.encode(None))
+
+    def add(self, painting: np.ndarray, frame: av.VideoFrame) -> None:
+        """The painting of a frame, H x W x 3, uint8, upright."""
+        import av
+
+        stored = self.turn.stored(painting) if self.turn.kept(self.film.format) else painting
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(stored), format="rgb24")
+        if self.stream is None:
+            self._begin(frame, picture.width, picture.height)
+        picture = picture.reformat(format=self.stream.pix_fmt, **_conversion(frame, "dst"))
+        picture.pts, picture.time_base = frame.pts - self.start, self.film.time_base
+        self.container.mux(self.stream.encode(picture))
+
+    def _begin(self, frame: av.VideoFrame, width: int, height: int) -> None:
+        film = self.film
+        self.start = frame.pts
+        stream = self.stream = self.container.add_stream(self.codec, rate=film.rate, options=dict(self.options))
+        stream.width, stream.height = width, height
+        stream.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
+        stream.time_base = stream.codec_context.time_base = film.time_base
+        stream.codec_context.max_b_frames = 0
+        stream.codec_context.gop_size = SEGMENT
+        for name in ("colorspace", "color_range", "color_primaries", "color_trc"):
+            setattr(stream.codec_context, name, int(getattr(frame, name)))
+        shape = film.stream.sample_aspect_ratio
+        if shape and shape != 1:
+            turned = self.turn.swaps and not self.turn.kept(film.format)
+            stream.codec_context.sample_aspect_ratio = 1 / shape if turned else shape
+
+
+class Turn:
+    """How a film's frames are turned to be looked at, by quarters and mirrored.
+
+    Args:
+        matrix: the nine numbers of its display matrix; None, or one of another turn: frames stay as they are.
+    """
+
+    def __init__(self, matrix: list[int] | None):
+        a, b, _, c, d = (np.sign(matrix) if matrix else np.array([1, 0, 0, 0, 1, 0, 0, 0, 1]))[:5]
+        self.matrix = matrix
+        self.swaps = bool(a == 0 and d == 0 and b and c)
+        straight = bool(b == 0 and c == 0 and a and d)
+        across, down = (c, b) if self.swaps else (a, d)
+        self._flips = [axis for axis, sign in ((0, down), (1, across)) if sign < 0] if straight or self.swaps else []
+
+    def upright(self, stored: np.ndarray) -> np.ndarray:
+        """H x W x 3 as it is stored to H x W x 3 as it is seen."""
+        return np.flip(stored.swapaxes(0, 1) if self.swaps else stored, self._flips)
+
+    def stored(self, upright: np.ndarray) -> np.ndarray:
+        """The inverse of `upright`."""
+        flipped = np.flip(upright, self._flips)
+        return flipped.swapaxes(0, 1) if self.swaps else flipped
+
+    def kept(self, format: str) -> bool:
+        """Whether the result is stored as the film was, with its matrix; else it is stored upright."""
+        import av
+
+        return self.matrix is not None and format != "webm" and hasattr(av.VideoStream, "set_display_matrix")
+
+
+def _identity(source: Path) -> list[str]:
+    import av
+
+    of = source.stat()
+    return [str(source.resolve()), str(of.st_size), str(of.st_mtime_ns), __version__, av.__version__]
+
+
+def _matrix(frame: av.VideoFrame) -> list[int] | None:
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    return None if matrix is None else np.frombuffer(bytes(matrix), np.int32).tolist()
+
+
+def _conversion(frame: av.VideoFrame, side: str) -> dict[str, int]:
+    """The coefficients and the range of a frame's YCbCr, as the source ("src") or the result ("dst") of RGB."""
+    full = int(frame.color_range) == 2 or frame.format.name.startswith("yuvj")
+    return {f"{side}_colorspace": SWSCALE.get(int(frame.colorspace), 5), f"{side}_color_range": 2 if full else 1}
+
+
+def _of(options: dict[str, str], format: str) -> dict[str, str]:
+    return options if format in ("mp4", "mov") else {}
+
+
+def _chained(first: Any, others: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    yield from others
+
+
+def _copies(source: av.container.InputContainer, copies: dict[int, Any]) -> Iterator[av.Packet]:
+    """The packets of the streams that are copied."""
+    if not copies:
+        return
+    for packet in source.demux(*[source.streams[index] for index in copies]):
+        if packet.size and packet.dts is not None:
+            packet.stream = copies[packet.stream_index]
+            yield packet
+
+
+def _second(packet: av.Packet) -> float:
+    return float(packet.dts * packet.time_base)
+
+
+@contextmanager
+def _errors(source: Path) -> Iterator[None]:
+    """Whatever PyAV raises about a film, as an SDPGANError that names it."""
+    import av
+
+    try:
+        yield
+    except SDPGANError:
+        raise
+    except FileNotFoundError as error:
+        raise SDPGANError(f"{source}: no such file.") from error
+    except PermissionError as error:
+        raise SDPGANError(f"{source} may not be read: permission denied.") from error
+    except av.FFmpegError as error:
+        raise SDPGANError(f"{source} cannot be decoded as a video; is it whole? ({one_line(error)})") from error
+
+
+@contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    import av
+
+    try:
+        yield
+    except SDPGANError:
+        raise
+    except (OSError, av.FFmpegError) as error:
+        raise SDPGANError(f"{target} cannot be written: {error.strerror or error}.") from error

@@ -1,0 +1,312 @@
+"""sdpgan_hub/video.py: films go in and come out with their sound, times and turn, and go on where they were stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from sdpgan_hub import SDPGAN, SDPGANError, files, video
+from sdpgan_hub.cli import main
+
+av = pytest.importorskip("av", reason='PyAV is not installed: pip install "sdpgan_hub[video]"')
+
+TIMES = [1000, 1500, 2100, 2700, 4000, 4500, 5000, 5500, 6200, 7000]
+TIME_BASE = Fraction(1, 12800)
+WIDTH, HEIGHT = 64, 48
+
+
+def photo(number: int) -> np.ndarray:
+    """A frame of a ball that rolls over a slope of colours."""
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    frame = np.stack([60 + 2 * columns, 40 + 3 * rows, 200 - 2 * columns], -1).astype(np.uint8)
+    cv2.circle(frame, (12 + 3 * number, 24), 8, (230, 220, 40), -1)
+    return frame
+
+
+def make(
+    path: str | Path, *, count: int = len(TIMES), turn: float = 0, sound: bool = True, picture: bool = True
+) -> Path:
+    """A film of `count` frames at uneven times, that a player turns by `turn` degrees, with a second of sound."""
+    with av.open(str(path), "w", options={"movie_timescale": "12800"} if str(path).endswith("mp4") else {}) as film:
+        streams = []
+        if picture:
+            stream = film.add_stream("libx264", rate=24, options={"crf": "4"})
+            stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+            stream.time_base = stream.codec_context.time_base = TIME_BASE
+            if turn:
+                stream.set_display_rotation(turn)
+            streams.append(stream)
+        if sound:
+            voice = film.add_stream("aac", rate=16000, layout="mono")
+            streams.append(voice)
+        for number in range(count if picture else 0):
+            frame = av.VideoFrame.from_ndarray(photo(number), format="rgb24")
+            frame.pts, frame.time_base = (TIMES * 100)[number] + 7000 * (number // len(TIMES)), TIME_BASE
+            film.mux(stream.encode(frame))
+        for number in range(16 if sound else 0):
+            tone = np.sin(np.arange(number * 1024, (number + 1) * 1024) / 5, dtype=np.float32)[None]
+            frame = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = 16000, number * 1024, Fraction(1, 16000)
+            film.mux(voice.encode(frame))
+        for stream in streams:
+            film.mux(stream.encode(None))
+    return Path(path)
+
+
+def read(path: str | Path) -> list[av.VideoFrame]:
+    with av.open(str(path)) as film:
+        return list(film.decode(video=0))
+
+
+def pixels(frame: av.VideoFrame) -> np.ndarray:
+    return frame.to_ndarray(format="rgb24").astype(int)
+
+
+def sound(path: str | Path) -> list[bytes]:
+    with av.open(str(path)) as film:
+        return [bytes(packet) for packet in film.demux(audio=0) if packet.size]
+
+
+def leave(photo: np.ndarray, scene: object) -> np.ndarray:
+    return photo
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("styles") / "tiny"
+    SDPGAN(base_channels=4, residual_blocks=1, saliency_size=32, noise=0.1).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "m4v"])
+def test_frames_times_sound_and_colours_stay(here, suffix):
+    make("in.mp4")
+    video.stylize("in.mp4", f"out.{suffix}", leave, "")
+    before, after = read("in.mp4"), read(f"out.{suffix}")
+    assert len(after) == len(TIMES)
+    assert [frame.time for frame in after] == [frame.time for frame in before]
+    assert len(sound("in.mp4")) > 10 and sound(f"out.{suffix}") == sound("in.mp4")
+    for old, new in zip(before, after, strict=True):
+        assert np.abs(pixels(new) - pixels(old)).mean() < 3
+    assert os.listdir(here) in (["in.mp4", f"out.{suffix}"], [f"out.{suffix}", "in.mp4"])
+
+
+def test_segments_are_joined_without_a_seam_in_their_times(here, monkeypatch):
+    monkeypatch.setattr(video, "SEGMENT", 4)
+    make("in.mp4")
+    video.stylize("in.mp4", "out.mp4", leave, "")
+    before, after = read("in.mp4"), read("out.mp4")
+    assert [frame.time for frame in after] == [frame.time for frame in before]
+    for old, new in zip(before, after, strict=True):
+        assert np.abs(pixels(new) - pixels(old)).mean() < 3
+
+
+@pytest.mark.skipif(not hasattr(av.VideoStream, "set_display_matrix"), reason="this PyAV writes no display matrix")
+@pytest.mark.parametrize("turn", [90, 180, -90])
+def test_a_turned_film_is_painted_upright_and_stays_turned(here, turn):
+    make("in.mp4", turn=turn)
+    seen = []
+    video.stylize("in.mp4", "out.mp4", lambda photo, scene: seen.append(photo) or photo, "")
+    assert np.abs(seen[0].astype(int) - np.rot90(pixels(read("in.mp4")[0]), turn // 90)).max() == 0
+    assert {frame.rotation % 360 for frame in read("out.mp4")} == {turn % 360}
+    assert np.abs(pixels(read("out.mp4")[0]) - pixels(read("in.mp4")[0])).mean() < 3
+
+
+@pytest.mark.skipif(not hasattr(av.VideoStream, "set_display_matrix"), reason="this PyAV writes no display matrix")
+def test_a_container_without_turns_holds_the_frames_upright(here):
+    make("in.mp4", turn=90, sound=False)
+    video.stylize("in.mp4", "out.webm", leave, "")
+    first = read("out.webm")[0]
+    assert (first.width, first.height, first.rotation) == (HEIGHT, WIDTH, 0)
+    assert np.abs(pixels(first) - np.rot90(pixels(read("in.mp4")[0]))).mean() < 4
+
+
+def test_frames_of_odd_sides_keep_them(here):
+    with av.open("in.mkv", "w") as film:
+        stream = film.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 33, 47, "yuv444p"
+        for _ in range(3):
+            frame = av.VideoFrame.from_ndarray(photo(0)[:47, :33].copy(), format="rgb24")
+            film.mux(stream.encode(frame))
+        film.mux(stream.encode(None))
+    video.stylize("in.mkv", "out.mkv", leave, "")
+    assert [(frame.width, frame.height) for frame in read("out.mkv")] == [(33, 47)] * 3
+
+
+SLOW = """
+import sys, time
+from sdpgan_hub import SDPGAN, cli
+paint = SDPGAN.stylize
+SDPGAN.stylize = lambda *photo, **settings: time.sleep(0.1) or paint(*photo, **settings)
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def test_a_film_that_was_killed_goes_on_after_its_last_segment_and_ends_as_it_would_have(here, tiny, monkeypatch):
+    make("in.mp4", count=40)
+    command = ["stylize", "in.mp4", "--style", str(tiny), "--quiet", "-o"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(files.__file__).parents[1])}
+    process = subprocess.Popen([sys.executable, "-c", SLOW, *command, "out.mp4"], env=environment)
+    state = Path(".out.mp4.unfinished/state.npz")
+    while not state.exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL and not Path("out.mp4").exists()
+    with np.load(state) as saved:
+        assert len(saved["times"]) == video.SEGMENT
+
+    painted = []
+    stylize = SDPGAN.stylize
+    monkeypatch.setattr(SDPGAN, "stylize", lambda *photo, **settings: painted.append(1) or stylize(*photo, **settings))
+    assert main([*command, "out.mp4"]) == 0
+    assert len(painted) == 40 - video.SEGMENT and not state.parent.exists()
+    assert main([*command, "whole.mp4"]) == 0
+    again, whole = read("out.mp4"), read("whole.mp4")
+    assert len(again) == len(whole) == 40
+    assert all(np.array_equal(pixels(a), pixels(b)) for a, b in zip(again, whole, strict=True))
+
+
+def stopped_after(frames: int):
+    def paint(photo: np.ndarray, scene: object) -> np.ndarray:
+        paint.count += 1
+        if paint.count > frames:
+            raise KeyboardInterrupt
+        return photo
+
+    paint.count = 0
+    return paint
+
+
+def test_other_settings_or_another_film_begin_anew(here, monkeypatch):
+    monkeypatch.setattr(video, "SEGMENT", 4)
+    make("in.mp4")
+    for settings, expected in (("one", 2), ("other", 10)):
+        with pytest.raises(KeyboardInterrupt):
+            video.stylize("in.mp4", "out.mp4", stopped_after(9), "one")
+        counting = stopped_after(99)
+        video.stylize("in.mp4", "out.mp4", counting, settings)
+        assert counting.count == expected
+        assert [frame.time for frame in read("out.mp4")] == [frame.time for frame in read("in.mp4")]
+
+
+def test_a_half_written_state_begins_anew(here, monkeypatch):
+    monkeypatch.setattr(video, "SEGMENT", 4)
+    make("in.mp4")
+    with pytest.raises(KeyboardInterrupt):
+        video.stylize("in.mp4", "out.mp4", stopped_after(9), "")
+    state = Path(".out.mp4.unfinished/state.npz")
+    state.write_bytes(state.read_bytes()[:100])
+    counting = stopped_after(99)
+    video.stylize("in.mp4", "out.mp4", counting, "")
+    assert counting.count == len(read("out.mp4")) == len(TIMES)
+
+
+def test_memory_does_not_grow_with_the_film(here):
+    """Frames that are painted are not kept: no more than the one before is alive."""
+    import weakref
+
+    make("in.mp4", count=40)
+    alive: list[weakref.ref] = []
+    most = []
+
+    def paint(photo: np.ndarray, scene: object) -> np.ndarray:
+        alive.append(weakref.ref(photo))
+        most.append(sum(one() is not None for one in alive))
+        return photo.copy()
+
+    video.stylize("in.mp4", "out.mp4", paint, "")
+    assert max(most) <= 3
+
+
+# the command line
+
+
+def test_the_command_paints_a_film_with_a_bar(here, tiny, capsys):
+    make("in.mp4")
+    assert main(["stylize", "in.mp4", "--style", str(tiny)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "in.tiny.mp4\n" and "10/10" in captured.err and "frame" in captured.err
+    frames = zip(read("in.tiny.mp4"), read("in.mp4"), strict=True)
+    changed = [np.abs(pixels(new) - pixels(old)).mean() for new, old in frames]
+    assert len(changed) == 10 and min(changed) > 5
+
+
+def test_films_of_a_folder_are_painted_where_they_can_be_and_counted_where_not(here, tiny, monkeypatch, capsys):
+    Path("films").mkdir()
+    make("films/a.mp4", count=2)
+    cv2.imwrite("films/b.png", photo(0))
+    assert main(["stylize", "films", "-o", "out", "--style", str(tiny)]) == 0
+    assert sorted(os.listdir("out")) == ["a.mp4", "b.png"]
+    monkeypatch.setattr(files, "can_read_video", lambda: False)
+    capsys.readouterr()
+    assert main(["stylize", "films", "-o", "other", "--style", str(tiny)]) == 0
+    assert os.listdir("other") == ["b.png"]
+    assert '1 .mp4 (pip install "sdpgan_hub[video]")' in capsys.readouterr().err
+    assert main(["saliency", "films", "-o", "maps", "--style", str(tiny)]) == 0
+    assert os.listdir("maps") == ["b.png"]
+
+
+def refusal(capsys, *arguments: str) -> str:
+    assert main(list(arguments)) in (1, 2)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1, said
+    return said
+
+
+@pytest.mark.parametrize("content", [b"", b"no film" * 99, "cut"])
+def test_a_broken_film_is_one_sentence(here, tiny, capsys, content):
+    whole = make("whole.mp4").read_bytes()
+    Path("in.mp4").write_bytes(whole[: len(whole) // 2] if content == "cut" else content)
+    said = refusal(capsys, "stylize", "in.mp4", "-o", "out.mp4", "--style", str(tiny), "--quiet")
+    assert "in.mp4 cannot be decoded as a video; is it whole?" in said
+    assert not Path("out.mp4").exists()
+
+
+def test_a_film_without_a_picture_is_one_sentence(here, tiny, capsys):
+    make("in.mp4", picture=False)
+    said = refusal(capsys, "stylize", "in.mp4", "-o", "out.mp4", "--style", str(tiny), "--quiet")
+    assert "in.mp4 holds no moving picture" in said
+
+
+@pytest.mark.parametrize("output", ["out.png", "out.avi", "out"])
+def test_an_output_that_holds_no_film_is_one_sentence(here, tiny, capsys, output):
+    make("in.mp4", count=1)
+    said = refusal(capsys, "stylize", "in.mp4", "-o", output, "--style", str(tiny))
+    assert said.startswith("sdpgan stylize: error: ")  # before a style is loaded
+    assert f"{output} cannot hold a video" in said and ".mkv" in said
+
+
+def test_sound_that_the_output_cannot_hold_is_one_sentence_before_painting(here, tiny, capsys):
+    make("in.mp4", count=1)
+    said = refusal(capsys, "stylize", "in.mp4", "-o", "out.webm", "--style", str(tiny), "--quiet")
+    assert "out.webm cannot hold the sound of in.mp4 (aac); write it as .mkv" in said
+    assert not Path("out.webm").exists()
+
+
+def test_a_film_has_no_saliency_map_and_goes_to_no_pipe(here, tiny, capsys):
+    make("in.mp4", count=1)
+    assert "in.mp4 is a video" in refusal(capsys, "saliency", "in.mp4", "-o", "m.png", "--style", str(tiny), "--quiet")
+    assert "stdout takes no video" in refusal(capsys, "stylize", "in.mp4", "-o", "-", "--style", str(tiny))
+
+
+def test_without_pyav_the_extra_is_named(here, monkeypatch):
+    monkeypatch.setattr(video, "can_read_video", lambda: False)
+    with pytest.raises(SDPGANError, match=r'in.mp4 is a video, .* pip install "sdpgan_hub\[video\]"'):
+        video.stylize("in.mp4", "out.mp4", leave, "")
