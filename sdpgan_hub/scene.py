@@ -89,6 +89,7 @@ class Scene:
             self._painting = self._map = self._origin = None
             self._eased = frame.astype(np.float32)
         else:
+            assert self._eased is not None
             self._eased = self._mixed(frame.astype(np.float32), self._eased)
         self._photo = frame
         return imaging.to_signed(_tensor(self._eased / 255)).to(photo.device)
@@ -100,7 +101,8 @@ class Scene:
             height, width = map_.shape[-2:]
             tall, wide = self._flow.shape[:2]
             flow = cv2.resize(self._flow, (width, height), interpolation=cv2.INTER_AREA)
-            moved = warped(before[0, 0].float().cpu().numpy(), flow * np.float32([width / wide, height / tall]))
+            flow = flow * np.array([width / wide, height / tall], np.float32)
+            moved = warped(before[0, 0].float().cpu().numpy(), flow)
             map_ = torch.lerp(torch.from_numpy(moved)[None, None].to(map_), map_, EASE)
         self._map = map_
         return map_
@@ -123,6 +125,7 @@ class Scene:
         return _tensor(self._painting).to(painting.device)
 
     def _mixed(self, own: np.ndarray, before: np.ndarray) -> np.ndarray:
+        assert self._flow is not None and self._sure is not None
         apart = np.linalg.norm(self._flow - _most(self._flow), axis=-1)
         kept = KEPT_MOVING + (KEPT - KEPT_MOVING) * np.exp(-2 * apart)
         return own + (kept * self._sure)[..., None] * (warped(before, self._flow) - own)
@@ -144,17 +147,19 @@ def flow_between(photo: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, np.
     height, width = photo.shape[:2]
     scale = min(1.0, FLOW_SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image for image in (photo, before)]
-    back, forth = _calm_flow(*small), _calm_flow(*small[::-1])
+    if scale < 1:
+        photo, before = (cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in (photo, before))
+    back, forth = _calm_flow(photo, before), _calm_flow(before, photo)
     there = warped(forth, back)
     apart = np.square(back + there).sum(-1)
     lengths = np.square(back).sum(-1) + np.square(there).sum(-1)
-    difference = _difference(*small, back)
+    difference = _difference(photo, before, back)
     sure = (apart < 0.01 * lengths + 0.5) & _inside(back)
     sure = sure * np.exp(-np.square(difference / SAME))
     sure = cv2.GaussianBlur(sure.astype(np.float32), (0, 0), 1)
     if scale < 1:
-        back = cv2.resize(back, (width, height)) * np.float32([width / back.shape[1], height / back.shape[0]])
+        larger = np.array([width / back.shape[1], height / back.shape[0]], np.float32)
+        back = cv2.resize(back, (width, height)) * larger
         sure = cv2.resize(sure, (width, height))
     return back, sure
 
@@ -180,7 +185,8 @@ def _calm_flow(photo: np.ndarray, before: np.ndarray) -> np.ndarray:
     if min(photo.shape[:2]) < 32:  # OpenCV's search crashes on the smallest
         return np.zeros((*photo.shape[:2], 2), np.float32)
     grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (photo, before)]
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*grey, None)
+    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # type: ignore[attr-defined]
+    flow = search.calc(*grey, None)
     most = np.broadcast_to(_most(flow), flow.shape)
     found, calm = (_difference(photo, before, by) for by in (flow, most))
     return np.where((calm <= found + CALM)[..., None], most, flow)
