@@ -183,7 +183,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Write a style as one ONNX file that paints without torch: photo, N x 3 x H x W, float32 sRGB in "
         "[0, 1] of any height and width, gives painting, of the same shape and range, and saliency, N x 1 x H x W. It "
         "paints as stylize --tile off does with its other options left alone, so memory grows with the photo. The file "
-        "is run once in ONNX Runtime and not written unless it paints what torch does. Needs the extra "
+        "is run in ONNX Runtime first and not written unless it paints what torch does. Needs the extra "
         "sdpgan_hub[onnx].",
     )
     export.add_argument("output", metavar="FILE.onnx", help="the file to write")

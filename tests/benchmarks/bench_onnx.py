@@ -1,8 +1,9 @@
 """Time of `SDPGAN.stylize` in torch against its ONNX file in ONNX Runtime, in the same run.
 
-    python tests/benchmarks/bench_onnx.py [--style vangogh] [--size 512] [--repeats 5] [--output FILE.json]
+    python tests/benchmarks/bench_onnx.py [--style vangogh] [--size 512] [--threads 1 2] [--repeats 5]
+        [--output FILE.json]
 
-The two alternate with one and with two threads, and the ratio is that of the medians: below 1, ONNX Runtime is faster.
+The two alternate, and the ratio is that of the medians: below 1, ONNX Runtime is faster.
 CPU seconds are those of the whole process, which other programs on the machine change less. With two threads torch
 waits busily for a thread that another program keeps from running, so those need a machine whose load before was low.
 """
@@ -68,6 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--style", default="vangogh", help="a shipped name, a folder or a Hub id")
     parser.add_argument("--size", type=int, default=512, help="side of the square photo, in pixels")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path, help="a JSON file for the results")
     arguments = parser.parse_args()
@@ -77,7 +79,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         difference = export(model, file, arguments.style)
-        runs = [measure(model, file, arguments.size, threads, arguments.repeats) for threads in (1, 2)]
+        runs = [measure(model, file, arguments.size, threads, arguments.repeats) for threads in arguments.threads]
         megabytes = file.stat().st_size / 1e6
     result = {
         "command": " ".join(["python", "tests/benchmarks/bench_onnx.py", *sys.argv[1:]]),
