@@ -19,12 +19,14 @@ from . import filters, imaging
 
 FLOW_SIDE = 640
 """The longer side, in pixels, at which the optical flow is found; larger frames are shrunk for it."""
-EASE = 0.3
+EASE = 0.15
 """What a frame's own map counts, beside the maps before."""
-KEPT = 0.85
+KEPT = 0.92
 """What the frame before counts where the flow is sure; the rest is the frame's own."""
-KEPT_MOVING = 0.65
+KEPT_MOVING = 0.75
 """The same for what moves within the picture, which would become soft where it is fetched from again and again."""
+STANDING = 0.25
+"""Pixels by which something may move beside most of the picture and counts as standing in it."""
 SAME = 0.05
 """Difference of two photos along the flow, in [0, 1], at which the painting before counts 1/e of `KEPT`."""
 CALM = 0.004
@@ -124,7 +126,7 @@ class Scene:
 
     def _mixed(self, own: np.ndarray, before: np.ndarray) -> np.ndarray:
         apart = np.linalg.norm(self._flow - _most(self._flow), axis=-1)
-        kept = KEPT_MOVING + (KEPT - KEPT_MOVING) * np.exp(-2 * apart)
+        kept = KEPT_MOVING + (KEPT - KEPT_MOVING) * np.exp(-2 * np.maximum(0, apart - STANDING))
         return own + (kept * self._sure)[..., None] * (warped(before, self._flow) - own)
 
 
