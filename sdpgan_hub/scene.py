@@ -9,6 +9,7 @@ with the one before.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import cv2
 import numpy as np
@@ -51,13 +52,13 @@ class Scene:
 
     def __init__(self) -> None:
         self.cuts = 0
-        self._photo: np.ndarray | None = None  # H x W x 3, uint8, the last frame
-        self._eased: np.ndarray | None = None  # H x W x 3, float32 from 0 to 255, the last frame as it was painted
-        self._painting: np.ndarray | None = None  # H x W x 3, float32 in [-1, 1]
+        self._photo: Any = None  # H x W x 3, uint8, the last frame
+        self._eased: Any = None  # H x W x 3, float32 from 0 to 255, the last frame as it was painted
+        self._painting: Any = None  # H x W x 3, float32 in [-1, 1]
         self._map: Tensor | None = None  # 1 x 1 x h x w, S's of its copy, in [-1, 1]
         self._origin: Tensor | None = None  # 1 x 2
-        self._flow: np.ndarray | None = None  # H x W x 2, from the frame to the one before, in pixels
-        self._sure: np.ndarray | None = None  # H x W, in [0, 1]
+        self._flow: Any = None  # H x W x 2, from the frame to the one before, in pixels
+        self._sure: Any = None  # H x W, in [0, 1]
 
     def state(self) -> dict[str, np.ndarray]:
         """All that the next frame takes over, for `resume`."""
@@ -102,7 +103,9 @@ class Scene:
             height, width = map_.shape[-2:]
             tall, wide = self._flow.shape[:2]
             flow = cv2.resize(self._flow, (width, height), interpolation=cv2.INTER_AREA)
-            moved = warped(before[0, 0].float().cpu().numpy(), flow * np.float32([width / wide, height / tall]))
+            moved = warped(
+                before[0, 0].float().cpu().numpy(), flow * np.array([width / wide, height / tall], np.float32)
+            )
             map_ = torch.lerp(torch.from_numpy(moved)[None, None].to(map_), map_, EASE)
         self._map = map_
         return map_
@@ -146,17 +149,18 @@ def flow_between(photo: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, np.
     height, width = photo.shape[:2]
     scale = min(1.0, FLOW_SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = [cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image for image in (photo, before)]
-    back, forth = _calm_flow(*small), _calm_flow(*small[::-1])
+    if scale < 1:
+        photo, before = (cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in (photo, before))
+    back, forth = _calm_flow(photo, before), _calm_flow(before, photo)
     there = warped(forth, back)
     apart = np.square(back + there).sum(-1)
     lengths = np.square(back).sum(-1) + np.square(there).sum(-1)
-    difference = _difference(*small, back)
+    difference = _difference(photo, before, back)
     sure = (apart < 0.01 * lengths + 0.5) & _inside(back)
     sure = sure * np.exp(-np.square(difference / SAME))
     sure = cv2.GaussianBlur(sure.astype(np.float32), (0, 0), 1)
     if scale < 1:
-        back = cv2.resize(back, (width, height)) * np.float32([width / back.shape[1], height / back.shape[0]])
+        back = cv2.resize(back, (width, height)) * np.array([width / size[0], height / size[1]], np.float32)
         sure = cv2.resize(sure, (width, height))
     return back, sure
 
@@ -181,8 +185,9 @@ def _calm_flow(photo: np.ndarray, before: np.ndarray) -> np.ndarray:
     """As `flow_between`; what looks the same moved as most of the picture has moved so, as a wall behind a head."""
     if min(photo.shape[:2]) < 32:  # OpenCV's search crashes on the smallest
         return np.zeros((*photo.shape[:2], 2), np.float32)
-    grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (photo, before)]
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(*grey, None)
+    grey, grey_before = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (photo, before))
+    search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow = search.calc(grey, grey_before, None)
     most = np.broadcast_to(_most(flow), flow.shape)
     found, calm = (_difference(photo, before, by) for by in (flow, most))
     return np.where((calm <= found + CALM)[..., None], most, flow)

@@ -223,7 +223,8 @@ class _Work:
         done = self.progress
         buffer = io.BytesIO()
         numbers = {"segments": done.segments, "times": done.times, "durations": done.durations}
-        np.savez(buffer, identity=self.identity, **{k: np.array(v) for k, v in numbers.items()}, **self.scene.state())
+        arrays: dict[str, Any] = {**{k: np.array(v) for k, v in numbers.items()}, **self.scene.state()}
+        np.savez(buffer, identity=self.identity, **arrays)
         write_whole(self.folder / "state.npz", buffer.getvalue())
 
     def paint(self, paint: Paint, quiet: bool) -> None:
@@ -258,7 +259,7 @@ class _Work:
                 painting = paint(np.ascontiguousarray(photo), self.scene)
                 with _writing(self.target):
                     encoder.add(painting, frame)
-                self.progress.times.append(frame.pts)
+                self.progress.times.append(frame.pts or 0)
                 self.progress.durations.append(frame.duration or 0)
                 bar.update()
         with _writing(self.target):
@@ -338,13 +339,14 @@ class Encoder:
         if self.stream is None:
             self._begin(frame, picture.width, picture.height)
         picture = picture.reformat(format=self.stream.pix_fmt, **_conversion(frame, "dst"))
-        picture.pts, picture.time_base = frame.pts - self.start, self.film.time_base
+        picture.pts, picture.time_base = (frame.pts or 0) - self.start, self.film.time_base
         self.container.mux(self.stream.encode(picture))
 
     def _begin(self, frame: av.VideoFrame, width: int, height: int) -> None:
         film = self.film
-        self.start = frame.pts
-        stream = self.stream = self.container.add_stream(self.codec, rate=film.rate, options=dict(self.options))
+        self.start = frame.pts or 0
+        self.stream = self.container.add_stream(self.codec, rate=film.rate, options=dict(self.options))
+        stream = self.stream
         stream.width, stream.height = width, height
         stream.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
         stream.time_base = stream.codec_context.time_base = film.time_base
@@ -397,7 +399,7 @@ def _identity(source: Path) -> list[str]:
 
 
 def _matrix(frame: av.VideoFrame) -> list[int] | None:
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     return None if matrix is None else np.frombuffer(bytes(matrix), np.int32).tolist()
 
 
@@ -427,7 +429,7 @@ def _copies(source: av.container.InputContainer, copies: dict[int, Any]) -> Iter
 
 
 def _second(packet: av.Packet) -> float:
-    return float(packet.dts * packet.time_base)
+    return float((packet.dts or 0) * packet.time_base)
 
 
 @contextmanager
