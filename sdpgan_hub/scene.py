@@ -22,13 +22,15 @@ FLOW_SIDE = 640
 """The longer side, in pixels, at which the optical flow is found; larger frames are shrunk for it."""
 EASE = 0.15
 """What a frame's own map counts, beside the maps before."""
-KEPT = 0.92
+KEPT = 0.95
 """What the frame before counts where the flow is sure; the rest is the frame's own."""
-KEPT_MOVING = 0.75
+KEPT_MOVING = 0.85
 """The same for what moves within the picture, which would become soft where it is fetched from again and again."""
 STANDING = 0.25
 """Pixels by which something may move beside most of the picture and counts as standing in it."""
-SAME = 0.05
+MARGIN = 5
+"""Pixels across which all of the flow has to be sure: beside what moves away it is not."""
+SAME = 0.07
 """Difference of two photos along the flow, in [0, 1], at which the painting before counts 1/e of `KEPT`."""
 CALM = 0.004
 """Difference of two photos by which one along the motion of most of the picture may be larger than along the flow."""
@@ -92,6 +94,8 @@ class Scene:
             self._painting = self._map = self._origin = None
             self._eased = frame.astype(np.float32)
         else:
+            # what changed little by little looks like the frame before, and not like what has been kept of all before
+            self._sure = self._sure * _alike(_difference(frame, self._eased, self._flow))
             self._eased = self._mixed(frame.astype(np.float32), self._eased)
         self._photo = frame
         return imaging.to_signed(_tensor(self._eased / 255)).to(photo.device)
@@ -157,8 +161,8 @@ def flow_between(photo: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, np.
     lengths = np.square(back).sum(-1) + np.square(there).sum(-1)
     difference = _difference(photo, before, back)
     sure = (apart < 0.01 * lengths + 0.5) & _inside(back)
-    sure = sure * np.exp(-np.square(difference / SAME))
-    sure = cv2.GaussianBlur(sure.astype(np.float32), (0, 0), 1)
+    sure = cv2.erode(sure.astype(np.float32), np.ones((MARGIN, MARGIN)))
+    sure = cv2.GaussianBlur(sure * _alike(difference), (0, 0), 1)
     if scale < 1:
         back = cv2.resize(back, (width, height)) * np.array([width / size[0], height / size[1]], np.float32)
         sure = cv2.resize(sure, (width, height))
@@ -197,6 +201,11 @@ def _most(flow: np.ndarray) -> np.ndarray:
     """How most of the picture moved, right and down in pixels; what a camera that stands still trembles is nothing."""
     most = np.median(flow.reshape(-1, 2), axis=0)
     return most if np.abs(most).max() > TREMBLE else np.zeros(2, np.float32)
+
+
+def _alike(difference: np.ndarray) -> np.ndarray:
+    """From 1 where photos do not differ to 0 where they differ by more than `SAME`."""
+    return np.exp(-np.square(difference / SAME))
 
 
 def _difference(photo: np.ndarray, before: np.ndarray, flow: np.ndarray) -> np.ndarray:

@@ -103,6 +103,18 @@ def test_what_changes_its_colour_alone_is_painted_in_the_new_one(model):
     assert np.abs(last - model.stylize(frames[1]))[40:56, 40:56].mean() < 2
 
 
+def test_what_changes_little_by_little_is_painted_as_it_is_now(model):
+    """A square that grows dark by 8 levels a frame: no two frames differ much, the last and the first do."""
+    frames = [pan(1)[0].copy() for _ in range(16)]
+    for number, frame in enumerate(frames):
+        frame[30:66, 30:66] = 220 - 8 * number
+    scene = Scene()
+    last = [model.stylize(frame, scene=scene) for frame in frames][-1].astype(int)
+    alone = [model.stylize(frame)[40:56, 40:56].astype(int) for frame in (frames[0], frames[-1])]
+    assert np.abs(last[40:56, 40:56] - alone[1]).mean() < np.abs(alone[0] - alone[1]).mean() / 3
+    assert scene.cuts == 1
+
+
 def test_a_scene_goes_on_from_its_state(model):
     frames = pan(5, noise=4)
     whole = Scene()
