@@ -9,6 +9,7 @@ with the one before.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,13 +20,17 @@ from . import filters, imaging
 
 FLOW_SIDE = 640
 """The longer side, in pixels, at which the optical flow is found; larger frames are shrunk for it."""
-EASE = 0.3
+EASE = 0.15
 """What a frame's own map counts, beside the maps before."""
-KEPT = 0.85
+KEPT = 0.95
 """What the frame before counts where the flow is sure; the rest is the frame's own."""
-KEPT_MOVING = 0.65
+KEPT_MOVING = 0.85
 """The same for what moves within the picture, which would become soft where it is fetched from again and again."""
-SAME = 0.05
+STANDING = 0.25
+"""Pixels by which something may move beside most of the picture and counts as standing in it."""
+MARGIN = 5
+"""Pixels across which all of the flow has to be sure: beside what moves away it is not."""
+SAME = 0.07
 """Difference of two photos along the flow, in [0, 1], at which the painting before counts 1/e of `KEPT`."""
 CALM = 0.004
 """Difference of two photos by which one along the motion of most of the picture may be larger than along the flow."""
@@ -49,13 +54,13 @@ class Scene:
 
     def __init__(self) -> None:
         self.cuts = 0
-        self._photo: np.ndarray | None = None  # H x W x 3, uint8, the last frame
-        self._eased: np.ndarray | None = None  # H x W x 3, float32 from 0 to 255, the last frame as it was painted
-        self._painting: np.ndarray | None = None  # H x W x 3, float32 in [-1, 1]
+        self._photo: Any = None  # H x W x 3, uint8, the last frame
+        self._eased: Any = None  # H x W x 3, float32 from 0 to 255, the last frame as it was painted
+        self._painting: Any = None  # H x W x 3, float32 in [-1, 1]
         self._map: Tensor | None = None  # 1 x 1 x h x w, S's of its copy, in [-1, 1]
         self._origin: Tensor | None = None  # 1 x 2
-        self._flow: np.ndarray | None = None  # H x W x 2, from the frame to the one before, in pixels
-        self._sure: np.ndarray | None = None  # H x W, in [0, 1]
+        self._flow: Any = None  # H x W x 2, from the frame to the one before, in pixels
+        self._sure: Any = None  # H x W, in [0, 1]
 
     def state(self) -> dict[str, np.ndarray]:
         """All that the next frame takes over, for `resume`."""
@@ -89,7 +94,8 @@ class Scene:
             self._painting = self._map = self._origin = None
             self._eased = frame.astype(np.float32)
         else:
-            assert self._eased is not None
+            # what changed little by little looks like the frame before, and not like what has been kept of all before
+            self._sure = self._sure * _alike(_difference(frame, self._eased, self._flow))
             self._eased = self._mixed(frame.astype(np.float32), self._eased)
         self._photo = frame
         return imaging.to_signed(_tensor(self._eased / 255)).to(photo.device)
@@ -101,8 +107,9 @@ class Scene:
             height, width = map_.shape[-2:]
             tall, wide = self._flow.shape[:2]
             flow = cv2.resize(self._flow, (width, height), interpolation=cv2.INTER_AREA)
-            flow = flow * np.array([width / wide, height / tall], np.float32)
-            moved = warped(before[0, 0].float().cpu().numpy(), flow)
+            moved = warped(
+                before[0, 0].float().cpu().numpy(), flow * np.array([width / wide, height / tall], np.float32)
+            )
             map_ = torch.lerp(torch.from_numpy(moved)[None, None].to(map_), map_, EASE)
         self._map = map_
         return map_
@@ -125,9 +132,8 @@ class Scene:
         return _tensor(self._painting).to(painting.device)
 
     def _mixed(self, own: np.ndarray, before: np.ndarray) -> np.ndarray:
-        assert self._flow is not None and self._sure is not None
         apart = np.linalg.norm(self._flow - _most(self._flow), axis=-1)
-        kept = KEPT_MOVING + (KEPT - KEPT_MOVING) * np.exp(-2 * apart)
+        kept = KEPT_MOVING + (KEPT - KEPT_MOVING) * np.exp(-2 * np.maximum(0, apart - STANDING))
         return own + (kept * self._sure)[..., None] * (warped(before, self._flow) - own)
 
 
@@ -155,11 +161,10 @@ def flow_between(photo: np.ndarray, before: np.ndarray) -> tuple[np.ndarray, np.
     lengths = np.square(back).sum(-1) + np.square(there).sum(-1)
     difference = _difference(photo, before, back)
     sure = (apart < 0.01 * lengths + 0.5) & _inside(back)
-    sure = sure * np.exp(-np.square(difference / SAME))
-    sure = cv2.GaussianBlur(sure.astype(np.float32), (0, 0), 1)
+    sure = cv2.erode(sure.astype(np.float32), np.ones((MARGIN, MARGIN)))
+    sure = cv2.GaussianBlur(sure * _alike(difference), (0, 0), 1)
     if scale < 1:
-        larger = np.array([width / back.shape[1], height / back.shape[0]], np.float32)
-        back = cv2.resize(back, (width, height)) * larger
+        back = cv2.resize(back, (width, height)) * np.array([width / size[0], height / size[1]], np.float32)
         sure = cv2.resize(sure, (width, height))
     return back, sure
 
@@ -184,9 +189,9 @@ def _calm_flow(photo: np.ndarray, before: np.ndarray) -> np.ndarray:
     """As `flow_between`; what looks the same moved as most of the picture has moved so, as a wall behind a head."""
     if min(photo.shape[:2]) < 32:  # OpenCV's search crashes on the smallest
         return np.zeros((*photo.shape[:2], 2), np.float32)
-    grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (photo, before)]
-    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # type: ignore[attr-defined]
-    flow = search.calc(*grey, None)
+    grey, grey_before = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (photo, before))
+    search: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow = search.calc(grey, grey_before, None)
     most = np.broadcast_to(_most(flow), flow.shape)
     found, calm = (_difference(photo, before, by) for by in (flow, most))
     return np.where((calm <= found + CALM)[..., None], most, flow)
@@ -196,6 +201,11 @@ def _most(flow: np.ndarray) -> np.ndarray:
     """How most of the picture moved, right and down in pixels; what a camera that stands still trembles is nothing."""
     most = np.median(flow.reshape(-1, 2), axis=0)
     return most if np.abs(most).max() > TREMBLE else np.zeros(2, np.float32)
+
+
+def _alike(difference: np.ndarray) -> np.ndarray:
+    """From 1 where photos do not differ to 0 where they differ by more than `SAME`."""
+    return np.exp(-np.square(difference / SAME))
 
 
 def _difference(photo: np.ndarray, before: np.ndarray, flow: np.ndarray) -> np.ndarray:

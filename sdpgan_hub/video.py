@@ -223,8 +223,8 @@ class _Work:
         done = self.progress
         buffer = io.BytesIO()
         numbers = {"segments": done.segments, "times": done.times, "durations": done.durations}
-        arrays = {name: np.array(value) for name, value in numbers.items()} | self.scene.state()
-        np.savez(buffer, identity=self.identity, **arrays)  # type: ignore[arg-type]
+        arrays: dict[str, Any] = {**{k: np.array(v) for k, v in numbers.items()}, **self.scene.state()}
+        np.savez(buffer, identity=self.identity, **arrays)
         write_whole(self.folder / "state.npz", buffer.getvalue())
 
     def paint(self, paint: Paint, quiet: bool) -> None:
@@ -259,7 +259,7 @@ class _Work:
                 painting = paint(np.ascontiguousarray(photo), self.scene)
                 with _writing(self.target):
                     encoder.add(painting, frame)
-                self.progress.times.append(frame.pts)
+                self.progress.times.append(frame.pts or 0)
                 self.progress.durations.append(frame.duration or 0)
                 bar.update()
         with _writing(self.target):
@@ -345,8 +345,8 @@ class Encoder:
     def _begin(self, frame: av.VideoFrame, width: int, height: int) -> None:
         film = self.film
         self.start = frame.pts or 0
-        stream: Any = self.container.add_stream(self.codec, rate=film.rate, options=dict(self.options))
-        self.stream = stream
+        self.stream = self.container.add_stream(self.codec, rate=film.rate, options=dict(self.options))
+        stream = self.stream
         stream.width, stream.height = width, height
         stream.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
         stream.time_base = stream.codec_context.time_base = film.time_base
