@@ -21,6 +21,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 from sdpgan_hub import SDPGAN
 from sdpgan_hub.scene import Scene, flow_between, warped
 
