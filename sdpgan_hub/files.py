@@ -95,18 +95,26 @@ class Belongings:
 
 
 @contextmanager
+def file_errors(name: str) -> Iterator[None]:
+    """A file that is not there or may not be read, as an SDPGANError that names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise SDPGANError(f"{name}: no such file.") from error
+    except PermissionError as error:
+        raise SDPGANError(f"{name} may not be read: permission denied.") from error
+
+
+@contextmanager
 def image_errors(name: str) -> Iterator[None]:
     """Whatever Pillow raises about a file, as an SDPGANError that names it."""
     try:
-        yield
+        with file_errors(name):
+            yield
     except SDPGANError:
         raise
-    except FileNotFoundError as error:
-        raise SDPGANError(f"{name}: no such file.") from error
     except IsADirectoryError as error:
         raise SDPGANError(f"{name} is a folder; give an image file.") from error
-    except PermissionError as error:
-        raise SDPGANError(f"{name} may not be read: permission denied.") from error
     except PIL.UnidentifiedImageError as error:
         raise SDPGANError(f"{name} is not an image of a known format.") from error
     except PIL.Image.DecompressionBombError as error:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ import numpy as np
 
 from . import __version__
 from .errors import SDPGANError, SDPGANWarning, one_line
-from .files import INSTALL_VIDEO, UNFINISHED, VIDEO_FORMATS, can_read_video, write_whole
+from .files import INSTALL_VIDEO, UNFINISHED, VIDEO_FORMATS, can_read_video, file_errors, write_whole
 from .scene import Scene
 
 if TYPE_CHECKING:
@@ -238,8 +238,8 @@ class _Work:
         with bar:
             for _ in islice(frames, done):
                 pass
-            while segment := list(islice(frames, 1)):
-                self._paint_segment(segment[0], frames, paint, bar)
+            for first in frames:
+                self._paint_segment(first, frames, paint, bar)
         count = len(self.progress.times)
         if not count:
             raise SDPGANError(f"{self.film.source} holds no frame that can be decoded; is it whole?")
@@ -254,7 +254,7 @@ class _Work:
             self.folder.mkdir(parents=True, exist_ok=True)
         turn = Turn(self.film.matrix)
         with Encoder(unfinished, self.film, turn) as encoder:
-            for frame in _chained(first, islice(others, SEGMENT - 1)):
+            for frame in chain([first], islice(others, SEGMENT - 1)):
                 photo = turn.upright(frame.to_ndarray(format="rgb24", **_conversion(frame, "src")))
                 painting = paint(np.ascontiguousarray(photo), self.scene)
                 with _writing(self.target):
@@ -403,7 +403,7 @@ def _matrix(frame: av.VideoFrame) -> list[int] | None:
     return None if matrix is None else np.frombuffer(bytes(matrix), np.int32).tolist()
 
 
-def _conversion(frame: av.VideoFrame, side: str) -> dict[str, int]:
+def _conversion(frame: av.VideoFrame, side: str) -> dict[str, Any]:
     """The coefficients and the range of a frame's YCbCr, as the source ("src") or the result ("dst") of RGB."""
     full = int(frame.color_range) == 2 or frame.format.name.startswith("yuvj")
     return {f"{side}_colorspace": SWSCALE.get(int(frame.colorspace), 5), f"{side}_color_range": 2 if full else 1}
@@ -411,11 +411,6 @@ def _conversion(frame: av.VideoFrame, side: str) -> dict[str, int]:
 
 def _of(options: dict[str, str], format: str) -> dict[str, str]:
     return options if format in ("mp4", "mov") else {}
-
-
-def _chained(first: Any, others: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from others
 
 
 def _copies(source: av.container.InputContainer, copies: dict[int, Any]) -> Iterator[av.Packet]:
@@ -438,13 +433,8 @@ def _errors(source: Path) -> Iterator[None]:
     import av
 
     try:
-        yield
-    except SDPGANError:
-        raise
-    except FileNotFoundError as error:
-        raise SDPGANError(f"{source}: no such file.") from error
-    except PermissionError as error:
-        raise SDPGANError(f"{source} may not be read: permission denied.") from error
+        with file_errors(str(source)):
+            yield
     except av.FFmpegError as error:
         raise SDPGANError(f"{source} cannot be decoded as a video; is it whole? ({one_line(error)})") from error
 

@@ -161,6 +161,7 @@ def main() -> None:
         print_peak(options)
         return
     result = {
+        "command": " ".join(["python tests/benchmarks/bench_inference.py", *sys.argv[1:]]),
         "style": options.style,
         "base_channels": SDPGAN.from_pretrained(options.style).config["base_channels"],
         "threads": torch.get_num_threads(),
