@@ -43,6 +43,7 @@ LOOPED = ("difference", "map")
 KNOWN = ("features_1", "features_2", "features_3", "lines", "origin")
 """What S says of its copy of the photo, where it sees one."""
 _AXES: dict[str, dict[int, str]] = {
+    "turn": {},
     "size": {},
     "sizes": {0: "turns"},
     "origin": {0: "n"},
@@ -101,11 +102,14 @@ def _graph(model: SDPGAN, style: str) -> onnx.ModelProto:
     photo = torch.zeros(1, 3, MIN_SIZE + 5, side + MIN_SIZE + 6)  # not S's size, nor a multiple of 4
     with torch.no_grad():
         sizes, difference, map_, x, *known = Start(model)(photo)
+        turn = torch.tensor(len(sizes) - 1)
         first, after, last = ([f"{when}_{name}" for name in LOOPED] for when in ("first", "next", "last"))
         names = ["x", *KNOWN[: len(known)]]
         outputs = ["painting", "saliency"] if model.saliency_network is not None else ["painting"]
         start = _traced(Start(model), (photo,), ["photo"], ["sizes", *first, *names])
-        step = _traced(Step(model), (sizes[-1], difference, map_, x, *known), ["size", *LOOPED, *names], after)
+        step = _traced(
+            Step(model), (turn, sizes[-1], difference, map_, x, *known), ["turn", "size", *LOOPED, *names], after
+        )
         end = _traced(End(model), (photo, difference, map_, x), ["photo", *last, "x"], outputs)
     whole = _joined(start, step, end)
     whole.doc_string = DESCRIPTION.format(style=style)
@@ -146,8 +150,9 @@ class Start(nn.Module):
 class Step(nn.Module):
     """One size of `pipeline.Painter.paint`, over the size before.
 
-    Takes the size, 2, and from the step before the painting less the luma of its photo, N x 3 x h x w, and the map,
-    N x 1 x h x w, and then the rest of what `Start` gives. Returns the painting less luma and the map of this size.
+    Takes its number, from 0, the size, 2, and from the step before the painting less the luma of its photo,
+    N x 3 x h x w, and the map, N x 1 x h x w, and then the rest of what `Start` gives. Returns the painting less luma
+    and the map of this size.
     """
 
     def __init__(self, model: SDPGAN):
@@ -156,7 +161,9 @@ class Step(nn.Module):
         self.noise = model.config["noise"]
         self.layers = [(enlarging(scale), values) for scale, values in filters.noise_layers()]
 
-    def forward(self, size: Tensor, difference: Tensor, map_: Tensor, x: Tensor, *known: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        self, turn: Tensor, size: Tensor, difference: Tensor, map_: Tensor, x: Tensor, *known: Tensor
+    ) -> tuple[Tensor, ...]:
         photo, broad = (resized(image, size[0], size[1]) for image in (x, difference))
         features: SaliencyFeatures | None = None
         saliency, origin = None, torch.zeros(1, 2)
@@ -171,6 +178,7 @@ class Step(nn.Module):
             height, width = photo.shape[-2:]
             seen = seen + self.noise * self.smooth_noise(height, width, (origin * size).round().long())
         painting = self.generator(seen, features if self.generator.feature_concatenation else None)
+        painting = torch.where(turn > 1, filters.refined(filters.painted_over(broad, photo, None), painting), painting)
         return painting - filters.luma(photo), map_ if saliency is None else saliency
 
     def smooth_noise(self, height: int, width: int, origin: Tensor) -> Tensor:
@@ -220,9 +228,10 @@ def mirrored(side: int) -> Tensor:
 def coarse_to_fine(height: int, width: int, brush_size: int) -> Tensor:
     """`filters.coarse_to_fine` as a tensor, one size a row."""
     own = torch.stack([torch.as_tensor(height), torch.as_tensor(width)])
-    ratio = (own.min().double() / brush_size).clamp(min=1) if brush_size else torch.ones((), dtype=torch.float64)
-    steps = torch.ceil(torch.log(ratio) / math.log(filters.LARGEST_STEP) - 0.2).clamp(min=0)
-    shares = ratio ** (places(steps.long()).double() / steps - 1)
+    ratio = own.min().double() / brush_size if brush_size else torch.ones((), dtype=torch.float64)
+    later = torch.ceil(torch.log(ratio / 2) / math.log(filters.LARGEST_STEP)) * (ratio > filters.LARGEST_STEP)
+    step = places((later + (ratio > filters.SMALLEST_STEP)).long()).double()
+    shares = torch.where(step == 0, 1 / ratio, (ratio / 2) ** ((step - 1) / later - 1))
     smaller = (4 * torch.round(shares[:, None] * own.double() / 4)).clamp(min=16).long()
     return torch.cat([smaller, own[None]])
 
@@ -301,9 +310,9 @@ def _joined(start: onnx.ModelProto, step: onnx.ModelProto, end: onnx.ModelProto)
 
 
 def _check_sizes(model: SDPGAN) -> list[tuple[int, int]]:
-    """Of a photo painted once and of one painted over; neither has sides that are multiples of 4."""
+    """Of a photo painted once and of one painted at three sizes; neither has sides that are multiples of 4."""
     brush = model.config["brush_size"]
-    return [(75, 97), (3 * brush // 2 + 3, 2 * brush + 2)] if brush else [(75, 97)]
+    return [(75, 97), (11 * brush // 4 + 3, 3 * brush + 2)] if brush else [(75, 97)]
 
 
 def _session(content: bytes) -> onnxruntime.InferenceSession:

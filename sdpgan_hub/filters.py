@@ -23,8 +23,12 @@ NOISE_PERIOD = 1024
 """Rows and columns after which `smooth_noise` repeats itself."""
 NOISE_SCALES = (8, 16)
 """Distances in pixels between the random values of the layers of `smooth_noise`: those between broad strokes."""
-LARGEST_STEP = 2.4
-"""`coarse_to_fine` enlarges by less than this from one size to the next."""
+SMALLEST_STEP, LARGEST_STEP = 1.2, 2.5
+"""By how much `coarse_to_fine` enlarges from one size to the next."""
+REFINED_SIGMA = 1.0
+"""Of a painting that was enlarged by about 2, `refined` keeps what a Gaussian of this many pixels leaves."""
+REFINED_REACH = round(3 * REFINED_SIGMA)
+"""Where that Gaussian ends, in pixels."""
 READ_PIXELS = 2**20
 """Of an image that `resized_part` reads at a time."""
 GUIDE_RADIUS = 2
@@ -167,12 +171,16 @@ def along_lines(lines: Tensor, photo: Tensor) -> Tensor:
 def coarse_to_fine(height: int, width: int, brush_size: float) -> list[tuple[int, int]]:
     """The sizes at which a photo of `height` x `width` pixels is painted, one after the other; the last is its own.
 
-    At the first the shorter side is about `brush_size`, and each is at most 2 to 2.4 times the one before. The sides
-    are multiples of 4. A photo of about `brush_size`, or below, is painted once. With a `brush_size` of 0 all are.
+    At the first the shorter side is about `brush_size`, at the second twice that, or the photo's own up to
+    `LARGEST_STEP` times. So all larger photos have one painting at the second size, and each later size, at most
+    `LARGEST_STEP` times the one before, adds what that cannot show (`refined`). The sides are multiples of 4. A photo
+    of about `brush_size`, or below, is painted once. With a `brush_size` of 0 all are.
     """
     ratio = min(height, width) / brush_size if brush_size else 1
-    steps = max(0, math.ceil(math.log(max(ratio, 1)) / math.log(LARGEST_STEP) - 0.2))
-    shares = [ratio ** (step / steps - 1) for step in range(steps)]
+    shares = [1 / ratio] if ratio > SMALLEST_STEP else []
+    if ratio > LARGEST_STEP:
+        steps = math.ceil(math.log(ratio / 2) / math.log(LARGEST_STEP))
+        shares += [(ratio / 2) ** (step / steps - 1) for step in range(steps)]
     return [(max(16, 4 * round(share * height / 4)), max(16, 4 * round(share * width / 4))) for share in shares] + [
         (height, width)
     ]
@@ -204,6 +212,22 @@ def painted_over(difference: Tensor, photo: Tensor, saliency: Tensor | None) -> 
     if saliency is None:
         return broad.clamp(-1, 1)
     return torch.lerp(broad, photo, ((saliency + 1) / 2).to(broad.dtype)).clamp(-1, 1)
+
+
+def refined(broad: Tensor, painting: Tensor) -> Tensor:
+    """A smaller painting, enlarged, with the fine structure of a painting at this size: blur(B) + P - blur(P).
+
+    A step of a Laplacian pyramid (Burt and Adelson, 1983). Strokes and colours of a large photo are therefore those of
+    its copy at the second size of `coarse_to_fine`, and only what that copy cannot hold is painted with a finer brush.
+
+    Args:
+        broad: B, the smaller painting as `painted_over` enlarges it for a model without S, N x 3 x H x W in [-1, 1].
+        painting: P, of the same shape. H and W are at least 16.
+
+    Returns:
+        N x 3 x H x W in [-1, 1].
+    """
+    return (painting + _blurred(broad - painting, REFINED_SIGMA)).clamp(-1, 1)
 
 
 def noise_origin(saliency: Tensor) -> Tensor:
@@ -238,7 +262,7 @@ def keep_detail(painting: Tensor, photo: Tensor, saliency: Tensor, share: float)
         share: 0 (the painting as it is) to 1 (at the most salient places, all of the photo's fine luma).
     """
     difference = luma(photo - painting)
-    fine = difference - _blurred(difference)
+    fine = difference - _blurred(difference, DETAIL_SIGMA)
     return (painting + share * (saliency + 1) / 2 * fine).clamp(-1, 1)
 
 
@@ -257,14 +281,15 @@ def blended(painting: Tensor, photo: Tensor, strength: float, keep_color: bool) 
     return (photo + strength * (luma(change) if keep_color else change)).clamp(-1, 1)
 
 
-def _blurred(image: Tensor) -> Tensor:
-    """One channel, after a Gaussian of `DETAIL_SIGMA` px, mirrored at the border."""
-    radius = DETAIL_REACH
+def _blurred(image: Tensor, sigma: float) -> Tensor:
+    """Each channel after a Gaussian of `sigma` px that ends at three times that, mirrored at the border."""
+    radius = round(3 * sigma)
     places = torch.arange(-radius, radius + 1, device=image.device)
-    taps = torch.exp(-0.5 * (places / DETAIL_SIGMA) ** 2)
+    taps = torch.exp(-0.5 * (places / sigma) ** 2)
     taps = (taps / taps.sum()).to(image.dtype)
-    padded = F.pad(image, (radius,) * 4, mode="reflect")
-    return F.conv2d(F.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
+    padded = F.pad(image, (radius,) * 4, mode="reflect").flatten(0, 1)[:, None]
+    blurred = F.conv2d(F.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
+    return blurred.view(image.shape)
 
 
 def smooth_noise(height: int, width: int, top: int = 0, left: int = 0) -> Tensor:

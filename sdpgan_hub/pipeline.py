@@ -180,12 +180,13 @@ class Painter:
             wanted = (painting, saliency and last, keep_detail if last else 0.0)
             overlap = self.overlap(painting, wanted[2])
             statistics = self.statistics(size, below, *wanted) if len(cores) > 1 else None
+            refining = step > 2
             differences = None if last else self.photo.values.new_empty(
                 (len(self.photo.values), 3, *size), dtype=torch.float32, device=self.model.device
             )  # fmt: skip
             for core in cores:
                 outer = _widened(core, tile, overlap, size)
-                result = self.tile(size, outer, below, *wanted, statistics)
+                result = self.tile(size, outer, below, *wanted, statistics, refining)
                 result = _cut(result, outer, core)
                 if differences is None:
                     write(core, result)
@@ -203,7 +204,8 @@ class Painter:
         """How far a result depends on the photo, in pixels."""
         reach = 0
         if painting:
-            reach += self.model.generator.reach + (filters.DETAIL_REACH if keep_detail else 0)
+            reach += self.model.generator.reach + filters.REFINED_REACH
+            reach += filters.DETAIL_REACH if keep_detail else 0
         if self.tiles_for_s:
             reach += self._saliency_network.reach
         return -(-reach // SIZE_MULTIPLE) * SIZE_MULTIPLE
@@ -231,8 +233,12 @@ class Painter:
         saliency: bool,
         keep_detail: float,
         statistics: dict | None = None,
+        refining: bool = False,
     ) -> Tile:
-        """A part of the photo resized to `size`; `below` is the smaller painting less the luma of its photo."""
+        """A part of the photo resized to `size`; `below` is the smaller painting less the luma of its photo.
+
+        refining: the smaller painting stays, and gets fine structure alone.
+        """
         photo = self.photo.part(size, box).to(self.model.device)
         guided = below is not None or keep_detail > 0
         wanted = saliency or (guided and self.mask is None)
@@ -247,6 +253,9 @@ class Painter:
                 seen = filters.painted_over(enlarged, photo, guide)
             starts = torch.tensor([[box[0], box[2]]]) - (self._origin * torch.tensor(size)).round().long()
             result = self.model.generate(seen.to(self.dtype), features, starts).to(photo.dtype)
+        if refining:
+            fine = filters.refined(filters.painted_over(enlarged, photo, None), result)
+            result = fine if self.mask is None or guide is None else torch.lerp(fine, result, (guide + 1) / 2)
         if keep_detail:
             assert guide is not None
             result = filters.keep_detail(result, photo, guide, keep_detail)

@@ -453,6 +453,25 @@ def test_a_photo_larger_than_the_brush_size_is_painted_over_a_smaller_painting_o
 
 
 @torch.no_grad()
+def test_a_larger_photo_is_its_copy_s_painting_with_fine_structure():
+    """At a third size G paints over the painting at the second, of which `filters.refined` keeps what is broad."""
+    model, once = built({**DEPARTED, "noise": 0.0}), built({**DEPARTED, "noise": 0.0, "brush_size": 0})
+    photo = signed(np.ascontiguousarray(data.astronaut()[:128, 150:342]))
+    seen = filters.resized(photo, 64, 64)
+    saliency, features = model.saliency_network(seen)
+    copy = filters.resized(photo, 64, 96)
+    small = once.generate(filters.resized(photo, 32, 48), features)
+    difference = filters.resized(small - filters.luma(filters.resized(photo, 32, 48)), 64, 96)
+    middle = once.generate(filters.painted_over(difference, copy, along_edges(saliency, seen, copy)), features)
+    map_ = along_edges(saliency, seen, photo)
+    difference = filters.resized(middle - filters.luma(copy), 128, 192)
+    painting = once.generate(filters.painted_over(difference, photo, map_), features)
+    expected = filters.refined(filters.painted_over(difference, photo, None), painting)
+    torch.testing.assert_close(model(photo)[0], expected, atol=1e-5, rtol=0)
+    assert (painting - expected).abs().max() > 0.01
+
+
+@torch.no_grad()
 def test_what_is_all_salient_is_painted_from_the_photo_alone():
     model, once = built(DEPARTED), built({**DEPARTED, "brush_size": 0})
     for one in (model, once):
