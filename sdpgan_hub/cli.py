@@ -27,6 +27,7 @@ from . import __version__, files
 from .errors import SDPGANError, SDPGANWarning, reworded
 from .files import OUTPUT_FORMATS, VIDEO_FORMATS
 from .memory import keep_freed_memory
+from .processes import Processes
 from .styles import DEFAULT
 
 if TYPE_CHECKING:
@@ -62,6 +63,11 @@ FILMS = (
     "goes on when the same command is given again; until then its frames lie in a hidden folder beside the output."
 )
 
+SEVERAL = (
+    "Under `accelerate launch --num_processes N -m sdpgan_hub ...` (pip install accelerate) N processes share the "
+    "files, each on its own GPU, and the first says what became of all; --skip-existing takes a run up again."
+)
+
 
 class UsageError(SDPGANError):
     """What stops a command before its first file: exit code 2."""
@@ -94,18 +100,23 @@ Film = Callable[["Job"], None]
 def main(argv: list[str] | None = None) -> int:
     """Run `sdpgan` with these arguments (those of the process by default) and return its exit code."""
     options = build_parser().parse_args(argv)
+    processes = Processes()
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be in no encoding at all
     try:
-        code = options.run(options)
+        code = options.run(options, processes)
         sys.stdout.flush()
+        processes.wait()
         return code
     except UsageError as error:
-        _print_traceback()
-        print(f"sdpgan {options.command}: error: {error}", file=sys.stderr)
+        if processes.is_main:
+            _print_traceback()
+            print(f"sdpgan {options.command}: error: {error}", file=sys.stderr)
+        processes.wait()
         return 2
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        if processes.is_main:
+            print("stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
         with contextlib.suppress(OSError, ValueError):  # or the interpreter complains when it flushes at exit
@@ -126,7 +137,8 @@ def build_parser() -> argparse.ArgumentParser:
     stylize = commands.add_parser(
         "stylize",
         help="paint photos and videos",
-        description=f"Paint photos in a style, animations and TIFFs of several pages frame by frame. {KEPT} {FILMS}",
+        description=f"Paint photos in a style, animations and TIFFs of several pages frame by frame. {KEPT} {FILMS} "
+        f"{SEVERAL}",
     )
     _add_files(stylize, "photo.jpg becomes photo.STYLE.jpg beside it, a folder FOLDER.STYLE")
     _add_style(stylize)
@@ -162,7 +174,8 @@ def build_parser() -> argparse.ArgumentParser:
     saliency = commands.add_parser(
         "saliency",
         help="show what a photo is about",
-        description="Write saliency maps: white is what people look at. A map has its photo's size and resolution.",
+        description="Write saliency maps: white is what people look at. A map has its photo's size and resolution. "
+        f"{SEVERAL}",
     )
     _add_files(saliency, "photo.jpg becomes photo.saliency.png beside it, a folder FOLDER.saliency")
     saliency.add_argument(
@@ -307,7 +320,7 @@ def _share(text: str) -> float:
     return share
 
 
-def run_styles(options: argparse.Namespace) -> int:
+def run_styles(options: argparse.Namespace, _: Processes) -> int:
     """`sdpgan styles`: name, size and folder of each shipped style."""
     from .styles import available
 
@@ -323,14 +336,15 @@ def run_styles(options: argparse.Namespace) -> int:
     return 0
 
 
-def run_stylize(options: argparse.Namespace) -> int:
+def run_stylize(options: argparse.Namespace, processes: Processes) -> int:
     """`sdpgan stylize`."""
     tag = Path(options.style).resolve().name or "style"
-    jobs = plan(options, tag, lambda suffix: suffix if suffix in OUTPUT_FORMATS else ".png")
+    _start(options, processes)
+    jobs = processes.agreed(lambda: plan(options, tag, lambda suffix: suffix if suffix in OUTPUT_FORMATS else ".png"))
     if not jobs:
-        return _report(options, jobs, [])
-    mask = _read_mask(options.mask) if options.mask else None
-    model = _load(options)
+        return _report(options, processes, jobs, [])
+    mask = processes.agreed(lambda: _read_mask(options.mask)) if options.mask else None
+    model = processes.together(lambda: _load(options))
 
     settings = {
         "max_size": options.max_size,
@@ -349,10 +363,17 @@ def run_stylize(options: argparse.Namespace) -> int:
         from . import video
 
         named = json.dumps([settings | {"mask": options.mask}, _identity(model)])
-        keep, quiet = options.keep_metadata, options.quiet
+        keep, quiet = options.keep_metadata, options.quiet or processes.several
         video.stylize(job.input, job.output, paint, named, keep_metadata=keep, quiet=quiet)
 
-    return run(jobs, options, paint, film)
+    return run(jobs, options, processes, paint, film)
+
+
+def _start(options: argparse.Namespace, processes: Processes) -> None:
+    try:
+        options.device = processes.start(options.device)
+    except SDPGANError as error:
+        raise UsageError(str(error)) from error
 
 
 def _identity(model: SDPGAN) -> str:
@@ -381,7 +402,7 @@ def _read_mask(path: str) -> Tensor:
     return mask
 
 
-def run_export(options: argparse.Namespace) -> int:
+def run_export(options: argparse.Namespace, _: Processes) -> int:
     """`sdpgan export`: the style as one ONNX file."""
     output = Path(options.output)
     if output.suffix.lower() != ".onnx" or output.is_dir():
@@ -401,18 +422,19 @@ def run_export(options: argparse.Namespace) -> int:
     return 0
 
 
-def run_saliency(options: argparse.Namespace) -> int:
+def run_saliency(options: argparse.Namespace, processes: Processes) -> int:
     """`sdpgan saliency`."""
     view = options.view
-    jobs = plan(options, "saliency", lambda _: ".png")
+    _start(options, processes)
+    jobs = processes.agreed(lambda: plan(options, "saliency", lambda _: ".png"))
     if not jobs:
-        return _report(options, jobs, [])
+        return _report(options, processes, jobs, [])
     if options.method == "network":
-        model = _load(options)
+        model = processes.together(lambda: _load(options))
         limits = {"max_size": options.max_size, "tile": options.tile}
-        return run(jobs, options, lambda image, _: _view(image, model.saliency_map(image, **limits), view))
+        return run(jobs, options, processes, lambda image, _: _view(image, model.saliency_map(image, **limits), view))
     find = _classic(options.method)
-    return run(jobs, options, lambda image, _: _view(image, find(image), view))
+    return run(jobs, options, processes, lambda image, _: _view(image, find(image), view))
 
 
 def _load(options: argparse.Namespace) -> SDPGAN:
@@ -480,9 +502,10 @@ def _rgb(image: Image.Image) -> np.ndarray:
 
 
 class Jobs(list[Job]):
-    """What is to be done, and of the folders among the inputs what is not, by suffix."""
+    """What is to be done, how many results are there already, and what of folders is not painted, by suffix."""
 
     passed_over: Counter[str]
+    skipped = 0
 
 
 def plan(options: argparse.Namespace, tag: str, default_suffix: Callable[[str], str]) -> Jobs:
@@ -633,6 +656,7 @@ def _without_existing(jobs: Jobs, options: argparse.Namespace) -> Jobs:
     existing = [job for job in jobs if job.output != STANDARD and os.path.lexists(job.output)]
     if options.skip_existing:
         jobs[:] = [job for job in jobs if job not in existing]
+        jobs.skipped = len(existing)
         return jobs
     if existing and not (options.overwrite or options.skip_existing):
         more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
@@ -640,40 +664,64 @@ def _without_existing(jobs: Jobs, options: argparse.Namespace) -> Jobs:
     return jobs
 
 
-def run(jobs: Jobs, options: argparse.Namespace, process: Process, film: Film | None = None) -> int:
-    """Do all jobs, videos by `film`; a failed one is named on stderr and does not keep the others from being done."""
+def run(
+    jobs: Jobs, options: argparse.Namespace, processes: Processes, process: Process, film: Film | None = None
+) -> int:
+    """Do all jobs, videos by `film`; a failed one is named on stderr and does not keep the others from being done.
+
+    Of several processes each does its share, and the main one names in the end what failed in all of them.
+    """
     from tqdm import tqdm
 
     outcomes: list[Outcome] = []
+    messages: list[str] = []
     bar = tqdm(
         total=len(jobs),
         desc=options.command,
         unit="image",
         file=sys.stderr,
-        disable=options.quiet or len(jobs) == 1,
+        disable=options.quiet or len(jobs) == 1 or not processes.is_main,
     )
 
     def say(message: str, job: Job) -> None:
-        with tqdm.external_write_mode(file=sys.stderr):
-            print(message if job.input in message else f"{job.input}: {message}", file=sys.stderr)
+        line = message if job.input in message else f"{job.input}: {message}"
+        if processes.several:
+            messages.append(line)
+        else:
+            with tqdm.external_write_mode(file=sys.stderr):
+                print(line, file=sys.stderr)
 
-    try:
-        with bar, warnings.catch_warnings(record=True) as noted:
-            warnings.simplefilter("ignore")  # Pillow's, about files that it reads all the same
-            warnings.simplefilter("always", SDPGANWarning)
-            for job in jobs:
+    def do_share(share: list[Job]) -> None:
+        try:
+            for job in share:
                 outcome = _do(job, process, film, options)
                 outcomes.append(outcome)
-                bar.update()
+                bar.update(processes.count(1) - bar.n)
                 for message in dict.fromkeys(str(warning.message) for warning in noted):
                     say(f"warning: {message}" if job.input in message else f"warning: {job.input}: {message}", job)
                 noted.clear()
                 if outcome.error:
                     say(outcome.error, job)
+        finally:  # the others do not wait for what this one gives up
+            processes.count(len(share) - len(outcomes))
+        while (done := processes.count(0)) < len(jobs):
+            bar.update(done - bar.n)
+            time.sleep(0.2)
+        bar.update(done - bar.n)
+
+    try:
+        with bar, warnings.catch_warnings(record=True) as noted:
+            warnings.simplefilter("ignore")  # Pillow's, about files that it reads all the same
+            warnings.simplefilter("always", SDPGANWarning)
+            processes.together(lambda: do_share(processes.share(jobs)))
     except KeyboardInterrupt:
-        _report(options, jobs, outcomes)
+        if not processes.several:
+            _report(options, processes, jobs, outcomes)
         raise
-    return _report(options, jobs, outcomes)
+    for message in processes.gathered(messages):
+        if processes.is_main:
+            print(message, file=sys.stderr)
+    return _report(options, processes, jobs, processes.gathered(outcomes))
 
 
 def _do(job: Job, process: Process, film: Film | None, options: argparse.Namespace) -> Outcome:
@@ -746,20 +794,24 @@ def _check_holds(format: str, image: Image.Image, count: int, name: str) -> None
         )
 
 
-def _report(options: argparse.Namespace, jobs: Jobs, outcomes: list[Outcome]) -> int:
+def _report(options: argparse.Namespace, processes: Processes, jobs: Jobs, outcomes: list[Outcome]) -> int:
+    """The exit code; the main process prints what became of all jobs."""
+    failed = sum(outcome.error is not None for outcome in outcomes)
+    code = 1 if failed else 0
+    if not processes.is_main:
+        return code
     if options.json:
         print(json.dumps([asdict(outcome) for outcome in outcomes], indent=1))
     elif not options.quiet and options.output != STANDARD:
         for outcome in outcomes:
             if outcome.output not in (None, STANDARD):
                 print(outcome.output)
-    failed = sum(outcome.error is not None for outcome in outcomes)
-    if jobs.passed_over and not options.quiet:
-        print(
-            f"{len(outcomes) - failed} done, {failed} failed, passed over: {_counted(jobs.passed_over)}",
-            file=sys.stderr,
-        )
-    return 1 if failed else 0
+    if (jobs.passed_over or jobs.skipped or processes.several) and not options.quiet:
+        counts = [f"{len(outcomes) - failed} done", f"{failed} failed"]
+        counts += [f"{jobs.skipped} there already"] if jobs.skipped else []
+        counts += [f"passed over: {_counted(jobs.passed_over)}"] if jobs.passed_over else []
+        print(", ".join(counts), file=sys.stderr)
+    return code
 
 
 def _print_traceback() -> None:
