@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import ModelCard, ModelCardData
+
 from .errors import SDPGANError
 
 METADATA = (
@@ -31,7 +33,7 @@ _HERE = Path(__file__).parent
 _TEMPLATES = (_HERE / "model_cards" / "card.md", _HERE.parent / "model_cards" / "card.md")
 
 
-def render(front_matter: Mapping[str, Any], keywords: Mapping[str, Any] | None = None, **facts: Any) -> str:
+def render(front_matter: Mapping[str, Any], keywords: Mapping[str, Any], **facts: Any) -> ModelCard:
     """The card as Markdown with YAML front matter.
 
     Args:
@@ -42,9 +44,6 @@ def render(front_matter: Mapping[str, Any], keywords: Mapping[str, Any] | None =
     Raises:
         SDPGANError: for an unknown keyword, and for a licence "other" that is not named.
     """
-    from huggingface_hub import ModelCard, ModelCardData
-
-    keywords = dict(keywords or {})
     known = {*METADATA, *SECTIONS, *TEXTS}
     if unknown := sorted(keywords.keys() - known):
         raise SDPGANError(f"Unknown model card keyword {', '.join(unknown)}; known are {', '.join(sorted(known))}.")
@@ -52,14 +51,13 @@ def render(front_matter: Mapping[str, Any], keywords: Mapping[str, Any] | None =
     metadata["tags"] = sorted({*front_matter.get("tags", ()), *keywords.get("tags", ())})
     if metadata.get("license") == "other" and not metadata.get("license_name"):
         raise SDPGANError("A model card with license 'other' needs a license_name, and a license_link to its text.")
-    card = ModelCard.from_template(
+    return ModelCard.from_template(
         ModelCardData(**metadata),
         template_str=_template().read_text(encoding="utf-8"),
         sections={heading: keywords[key] for key, heading in SECTIONS.items() if keywords.get(key)},
         **{key: keywords.get(key, "") for key in TEXTS},
         **facts,
     )
-    return str(card)
 
 
 def _template() -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,10 @@ def write_config(path: Path, arguments: Mapping[str, object]) -> None:
     write_whole(path, (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
 
 
-def read_config(path: Path, types: Mapping[str, type], defaults: Mapping[str, object] | None = None) -> dict[str, Any]:
-    """The `__init__` arguments in the config.json at `path`; `types` names each and says what it is.
+def read_config(path: Path, defaults: Mapping[str, object], required: Collection[str]) -> dict[str, Any]:
+    """The `__init__` arguments in the config.json at `path`, of the names and types of `defaults`.
 
-    `defaults` are the values of keys that the file may leave out.
+    What the file leaves out has its default, but for the `required` keys.
 
     Raises:
         SDPGANError: if the file is not JSON, is of another model, or a key is missing, unknown or of another type.
@@ -48,19 +48,18 @@ def read_config(path: Path, types: Mapping[str, type], defaults: Mapping[str, ob
         raise SDPGANError(
             f"{path} is the config of another model: its model_type is {model_type!r}, not {MODEL_TYPE!r}."
         )
-    config = {**(defaults or {}), **config}
     faults = [
-        *_named("lacks the key", types.keys() - config.keys()),
-        *_named("has the unknown key", config.keys() - types.keys()),
+        *_named("lacks the key", set(required) - config.keys()),
+        *_named("has the unknown key", config.keys() - defaults.keys()),
         *(
-            f"has {config[key]!r} for {key}, which is {expected.__name__}"
-            for key, expected in types.items()
-            if key in config and type(config[key]) is not expected
+            f"has {config[key]!r} for {key}, which is {type(default).__name__}"
+            for key, default in defaults.items()
+            if key in config and type(config[key]) is not type(default)
         ),
     ]
     if faults:
         raise SDPGANError(f"{path} {', and '.join(faults)}; was it written by another version of sdpgan_hub?")
-    return config
+    return {**defaults, **config}
 
 
 def write_weights(path: Path, state: Mapping[str, Tensor], dtype: torch.dtype = torch.float16) -> None:

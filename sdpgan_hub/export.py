@@ -114,7 +114,7 @@ def _graph(model: SDPGAN, style: str) -> onnx.ModelProto:
     whole = _joined(start, step, end)
     whole.doc_string = DESCRIPTION.format(style=style)
     whole.producer_name, whole.producer_version = "sdpgan_hub", __version__
-    card = model._source and model._source.card()
+    card = model.source and model.source.card()
     if card:  # it names the licence of a style, and whose paintings it learnt from
         whole.metadata_props.add(key="model_card", value=card)
     return whole

@@ -30,17 +30,8 @@ HUB_METADATA = {
     "tags": ["model_hub_mixin", "pytorch_model_hub_mixin", "saliency", "sdp-gan", "style-transfer"],
 }
 """The front matter of every model's card."""
-LATER_ARGUMENTS = {
-    "saliency_network": True,
-    "keep_detail": 0.0,
-    "context_blocks": 0,
-    "saliency_size": 0,
-    "normalization": "instance",
-    "antialiasing": False,
-    "noise": 0.0,
-    "brush_size": 0,
-}
-"""What a config.json that was written before these keys existed means: the paper."""
+FIRST_ARGUMENTS = ("base_channels", "residual_blocks", "upsampling", "feature_concatenation")
+"""What every config.json has. A key that came later and is left out means its default here: the paper."""
 
 
 class SDPGAN(
@@ -85,6 +76,7 @@ class SDPGAN(
         saliency_network: S, a `SaliencyNetwork`; None where it is left out.
         generator: G, a `Generator`.
         config: the arguments above; what config.json holds.
+        source: where `from_pretrained` found it (`sdpgan_hub.styles.Source`); None for a new model.
     """
 
     def __init__(
@@ -131,7 +123,7 @@ class SDPGAN(
         self.generator = Generator(
             base_channels, residual_blocks, upsampling, feature_concatenation, normalization, antialiasing
         )
-        self._source: styles.Source | None = None
+        self.source: styles.Source | None = None
 
     @property
     def device(self) -> torch.device:
@@ -326,8 +318,8 @@ class SDPGAN(
             force_download=force_download,
         )
         parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
-        types = {parameter.name: type(parameter.default) for parameter in parameters}
-        arguments = checkpoint.read_config(source.config, types, LATER_ARGUMENTS)
+        defaults = {parameter.name: parameter.default for parameter in parameters}
+        arguments = checkpoint.read_config(source.config, defaults, FIRST_ARGUMENTS)
         try:
             with torch.device("meta"):
                 model = cls(**arguments)
@@ -335,7 +327,7 @@ class SDPGAN(
             raise SDPGANError(f"{source.config}: {error}") from error
         shapes = {name: value.shape for name, value in model.state_dict().items()}
         model.load_state_dict(checkpoint.read_weights(source.weights, shapes), strict=True, assign=True)
-        model._source = source
+        model.source = source
         try:
             return model.to(map_location).eval()
         except (AssertionError, RuntimeError) as error:
@@ -371,8 +363,10 @@ class SDPGAN(
         folder = Path(save_directory)
         name = repo_id or folder.resolve().name
         readme = folder / styles.CARD_FILE
-        keep_card = model_card_kwargs is None and readme.exists()
-        text = None if keep_card else self._card_text(name, dtype, model_card_kwargs)
+        text = None  # a card that is there stays until keywords are given
+        if model_card_kwargs is not None or not readme.exists():
+            own = self.source.card() if self.source is not None and model_card_kwargs is None else None
+            text = own or str(self.generate_model_card(model_id=name, dtype=dtype, **(model_card_kwargs or {})))
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -440,12 +434,9 @@ class SDPGAN(
         **model_card_kwargs: Any,
     ) -> ModelCard:
         """The card of this model as `save_pretrained` writes it; `model_card_kwargs` as there."""
-        return ModelCard(self._render_card(model_id, dtype, model_card_kwargs))
-
-    def _render_card(self, model_id: str, dtype: torch.dtype, keywords: Mapping[str, Any] | None) -> str:
         return card.render(
             HUB_METADATA,
-            keywords,
+            model_card_kwargs,
             model_id=model_id,
             config=self.config,
             dtype=str(dtype).removeprefix("torch."),
@@ -453,10 +444,6 @@ class SDPGAN(
             saliency_parameters=0 if self.saliency_network is None else _parameter_count(self.saliency_network),
             paper_url=PAPER_URL,
         )
-
-    def _card_text(self, name: str, dtype: torch.dtype, keywords: Mapping[str, Any] | None) -> str:
-        own = self._source.card() if keywords is None and self._source is not None else None
-        return own or self._render_card(name, dtype, keywords)
 
     def _check_saliency_network(self) -> None:
         if self.saliency_network is None:

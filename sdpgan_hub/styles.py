@@ -96,7 +96,7 @@ def resolve(name: str | os.PathLike) -> Path | str:
         return shipped[text]
     if folder.is_file():
         raise SDPGANError(f"{text} is a file; give the folder that holds its {CONFIG_FILE} and {WEIGHTS_FILE}.")
-    if isinstance(name, os.PathLike) or not _looks_like_hub_id(text):
+    if isinstance(name, os.PathLike) or not is_hub_id(text):
         choice = ", ".join(shipped) or "none"
         raise SDPGANError(
             f"There is no style or folder {text!r}; give a shipped style ({choice}), a folder, or a Hub id such as "
@@ -181,7 +181,8 @@ def explain_hub_error(error: Exception, repo_id: str) -> str:
     return f"The Hub client failed on {repo_id} at {endpoint}: {' '.join(str(error).split()) or type(error).__name__}"
 
 
-def _looks_like_hub_id(text: str) -> bool:
+def is_hub_id(text: str) -> bool:
+    """Whether `text` has the form "org/name"."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 

@@ -42,8 +42,6 @@ import numpy as np
 import torch
 from gradio.utils import get_upload_folder
 from huggingface_hub import constants, hf_hub_download
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 from PIL import Image
 
 from sdpgan_hub import SDPGAN, SDPGANError, files, imaging, styles, visualization
@@ -218,15 +216,6 @@ def known_styles() -> dict[str, Path]:
     return found
 
 
-def is_hub_id(style: str) -> bool:
-    """Whether it can only mean a repository on the Hub; a folder of that name on this machine is not for visitors."""
-    try:
-        validate_repo_id(style)
-    except HFValidationError:
-        return False
-    return "/" in style and not Path(style).exists()
-
-
 def check_download_size(repo_id: str) -> None:
     """Refuses weights that are too large for this machine's disk and memory before they are fetched."""
     try:
@@ -246,7 +235,7 @@ def load(style: str) -> SDPGAN:
     known = known_styles()
     if style in known:
         source = str(known[style])
-    elif is_hub_id(style):
+    elif styles.is_hub_id(style) and not Path(style).exists():  # a folder of this machine is not for visitors
         check_download_size(style)
         source = style
     else:

@@ -1,9 +1,9 @@
 """A small Hugging Face Hub on loopback, for tests that push and load through real HTTP.
 
-It answers what `huggingface_hub` calls for model repositories: create, validate-yaml, preupload, LFS batch, upload and
-verify, commit, tag, branch, model info, tree, and resolve with ETag, X-Repo-Commit, X-Linked-* and ranges. As on the
-real Hub, a large file is stored elsewhere: resolve redirects to a second server, of another origin, which must never
-be sent a token. Xet is switched off by the environment that `LoopbackHub.environment` gives to a client.
+It answers what `huggingface_hub` calls for model repositories: create, validate-yaml, preupload, LFS batch and upload,
+commit, model info, tree, and resolve with ETag, X-Repo-Commit, X-Linked-* and ranges. As on the real Hub, a large file
+is stored elsewhere: resolve redirects to a second server, of another origin, which must never be sent a token. Xet is
+switched off by the environment that `LoopbackHub.environment` gives to a client.
 """
 
 from __future__ import annotations
@@ -256,10 +256,7 @@ class _HubHandler(_Handler):
         ("GET", f"/api/models/{REPO}/tree/(?P<revision>[^/]+)", "tree"),
         ("POST", f"/api/models/{REPO}/preupload/(?P<revision>[^/]+)", "preupload"),
         ("POST", f"/api/models/{REPO}/commit/(?P<revision>[^/]+)", "commit"),
-        ("POST", f"/api/models/{REPO}/tag/(?P<revision>[^/]+)", "tag"),
-        ("POST", f"/api/models/{REPO}/branch/(?P<revision>[^/]+)", "branch"),
         ("POST", f"/{REPO}\\.git/info/lfs/objects/batch", "lfs_batch"),
-        ("POST", f"/{REPO}\\.git/info/lfs/objects/verify", "lfs_verify"),
         ("GET", f"/{REPO}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", "resolve"),
     )
 
@@ -318,17 +315,9 @@ class _HubHandler(_Handler):
             if wanted["oid"] not in self.hub.stored:
                 entry["actions"] = {
                     "upload": {"href": f"{self.hub.storage_endpoint}/{wanted['oid']}"},
-                    "verify": {"href": f"{self.hub.endpoint}/{repo}.git/info/lfs/objects/verify"},
                 }
             objects.append(entry)
         self.answer_json({"transfer": "basic", "objects": objects})
-
-    def lfs_verify(self, repo: str) -> None:
-        self._require_token()
-        asked = json.loads(self.body)
-        if len(self.hub.stored.get(asked["oid"], b"")) != asked["size"]:
-            raise _Refusal(HTTPStatus.NOT_FOUND, message=f"{asked['oid']} was not uploaded to {repo}")
-        self.answer_json({})
 
     def commit(self, repo: str, revision: str) -> None:
         self._require_token()
@@ -344,23 +333,9 @@ class _HubHandler(_Handler):
                     if value["oid"] not in self.hub.stored:
                         raise _Refusal(HTTPStatus.BAD_REQUEST, message=f"{value['path']} was not uploaded")
                     tree[value["path"]] = Blob(self.hub.stored[value["oid"]], lfs=True)
-                case "deletedFile":
-                    del tree[value["path"]]
         oid = repository.commit(tree, revision)
         url = f"{self.hub.endpoint}/{repo}/commit/{oid}"
         self.answer_json({"success": True, "commitOid": oid, "commitUrl": url})
-
-    def tag(self, repo: str, revision: str) -> None:
-        self._require_token()
-        repository, oid = self._open(repo, revision)
-        repository.refs[json.loads(self.body)["tag"]] = oid
-        self.answer_json({})
-
-    def branch(self, repo: str, revision: str) -> None:
-        self._require_token()
-        repository, oid = self._open(repo, "main")
-        repository.refs[revision] = oid
-        self.answer_json({})
 
     def resolve(self, repo: str, revision: str, path: str) -> None:
         repository, oid = self._open(repo, revision)

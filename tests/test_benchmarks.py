@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from sdpgan_hub.networks import Generator, SaliencyNetwork
 
@@ -14,13 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 
 import bench_training
 from authors_layout import AuthorsGenerator
+from measuring import gflop
 from other_layouts import animegan, cyclegan
-
-
-def gflop(function, *inputs) -> float:
-    with FlopCounterMode(display=False) as counter, torch.device("meta"):
-        function(*inputs)
-    return counter.get_total_flops() / 1e9
 
 
 def test_a_batch_may_be_larger_than_the_photos_that_are_made_up_for_a_small_one(tmp_path: Path):
@@ -35,8 +33,8 @@ def test_the_authors_layout_costs_its_published_143_gflop_and_ours_three_quarter
     with torch.device("meta"):
         x = torch.empty(1, 3, 256, 256)
         authors, generator, saliency_network = AuthorsGenerator(), Generator(), SaliencyNetwork()
-    theirs = gflop(authors, x)
-    ours = gflop(lambda x: generator(x, saliency_network.encode(x)), x)
+        theirs = gflop(lambda: authors(x))
+        ours = gflop(lambda: generator(x, saliency_network.encode(x)))
     assert abs(theirs / 143 - 1) < 0.02
     assert ours / theirs < 0.75
 
@@ -46,3 +44,20 @@ def test_the_other_layouts_have_their_published_parameters_and_keep_the_size():
         for network, parameters in ((cyclegan(), 11_378_179), (animegan(), 2_141_760)):
             assert sum(parameter.numel() for parameter in network.parameters()) == parameters
             assert network(torch.empty(1, 3, 64, 96)).shape == (1, 3, 64, 96)
+
+
+@pytest.mark.slow
+def test_a_step_costs_at_most_055_of_the_authors_recipe_and_12_of_cartoongan():
+    command = [sys.executable, bench_training.__file__, "--batch_size", "1", "--size", "64", "--repeats", "1",
+               "--device", "cpu", "--threads", "1", "--json"]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["ratios"]["ours / authors"]["gflop"] <= 0.55
+    assert 1 < result["ratios"]["ours / cartoongan"]["gflop"] <= 1.2
+    parts = {name: one["gflop"] for name, one in result["parts"].items()}
+    assert sum(parts[name] for name in ("G", "S", "D", "VGG")) == pytest.approx(
+        result["recipes"]["ours"]["gflop"], rel=0.01
+    )
+    assert all(one["peak_mib"] > 100 for one in result["recipes"].values())

@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -581,27 +583,27 @@ def test_what_cannot_be_measured_is_one_sentence(photos, paintings, classes, inc
     refused("nothing made of coffee/1 .1 of 6", outputs=outputs)
     refused("--style or --outputs")
     refused("--style or --outputs", outputs=outputs, style_name="vangogh")
-    refused("no style or folder 'nowhere'", style_name="nowhere")
-    refused("size is 32; it must be at least 64", outputs=outputs, size=32)
-    refused("limit is 2; it must be at least 4", outputs=outputs, limit=2)
+    refused("'nowhere'", style_name="nowhere")
+    refused("size.*32.*64", outputs=outputs, size=32)
+    refused("limit.*2.*4", outputs=outputs, limit=2)
     refused("batch_size is 0", outputs=outputs, batch_size=0)
     refused("6 photos and 2 paintings", outputs=outputs, paintings=photos / "masks")
     refused("No mask in", outputs=photos / "photos", masks=paintings)
-    refused("keep_detail and robustness are for how a --style", outputs=photos / "photos", keep_detail=0.5)
-    refused("keep_detail and robustness are for how a --style", outputs=photos / "photos", robustness=True)
+    refused("keep_detail and robustness.*--style", outputs=photos / "photos", keep_detail=0.5)
+    refused("keep_detail and robustness.*--style", outputs=photos / "photos", robustness=True)
     torch.manual_seed(0)
     SDPGAN(base_channels=4, residual_blocks=1).save_pretrained(tmp_path / "style")
     refused("keep_detail is 2", style_name=str(tmp_path / "style"), keep_detail=2)
     judge = evaluation.Judge("dots", {"dots": classes / "dots"}, photos / "photos")
-    refused("what a photo is from .*/0.png, which is measured .6 of 6", outputs=photos / "photos", judge=judge)
+    refused("0.png.*6 of 6", outputs=photos / "photos", judge=judge)
     judge = evaluation.Judge("monet", {"dots": classes / "dots"}, classes / "photos")
-    refused("--painter is 'monet'; name one of --painters: dots", outputs=photos / "photos", judge=judge)
+    refused("'monet'.*dots", outputs=photos / "photos", judge=judge)
     refused("feature_layer is '65'", outputs=outputs, feature_layer="65")
     torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pth")
-    refused("other.pth is not a state dict of torch-fidelity's", outputs=outputs, inception=tmp_path / "other.pth")
+    refused("other.pth", outputs=outputs, inception=tmp_path / "other.pth")
     torch.save([1], tmp_path / "list.pth")
     refused("list.pth holds a list", outputs=outputs, inception=tmp_path / "list.pth")
-    refused("absent.pth is not a readable file", outputs=outputs, inception=tmp_path / "absent.pth")
+    refused("absent.pth", outputs=outputs, inception=tmp_path / "absent.pth")
     shutil.copytree(photos / "photos", tmp_path / "twins" / "photos")
     shutil.copy(photos / "photos/coffee/1.png", tmp_path / "twins/photos/coffee/1.bmp")
     refused("coffee/1 with several suffixes", photos=tmp_path / "twins", outputs=photos / "photos")
@@ -620,11 +622,8 @@ def test_each_command_has_help(command, capsys):
 def test_arguments_of_the_classifier_go_together(capsys):
     common = ["--outputs", "o", "--photos", "p", "--paintings", "q"]
     for more, said in (
-        (["--painter", "dots"], "needs --painters, --painter and --classifier_photos, all of them."),
-        (
-            ["--painters", "dots", "--painter", "dots", "--classifier_photos", "c"],
-            "'dots' is not of the form NAME=DIR.",
-        ),
+        (["--painter", "dots"], "--classifier_photos"),
+        (["--painters", "dots", "--painter", "dots", "--classifier_photos", "c"], "'dots'"),
     ):
         assert evaluation.main([*common, *more]) == 2
         assert said in capsys.readouterr().err
@@ -646,14 +645,17 @@ def test_weights_that_would_run_code_are_refused_and_do_not_run(tmp_path: Path):
     assert not (tmp_path / "it ran").exists()
 
 
-@pytest.mark.slow
-def test_real_paintings_are_closer_to_their_other_half_than_photos_are(shared: Path, tmp_path: Path):
-    import subprocess
-    import sys
-
-    weights = tmp_path / "inception_768.pth"
+@pytest.fixture(scope="module")
+def inception_768(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real network's weights up to layer 768."""
+    weights = tmp_path_factory.mktemp("inception") / "768.pth"
     subprocess.run([sys.executable, shared / "tools" / "fidelity_weights.py", weights], check=True, capture_output=True)
-    network = style.InceptionFeatures(weights, "768", torch.device("cpu"), 256)
+    return weights
+
+
+@pytest.mark.slow
+def test_real_paintings_are_closer_to_their_other_half_than_photos_are(shared: Path, inception_768: Path):
+    network = style.InceptionFeatures(inception_768, "768", torch.device("cpu"), 256)
     files = [sorted((shared / "data" / part).iterdir())[:16] for part in ("paintings/vangogh/val", "photos/val")]
     paintings, photos = (network(paths, 4)["768"] for paths in files)
     floor = style.distance(*style.halves(paintings), "768")["KID-768"]
@@ -661,13 +663,9 @@ def test_real_paintings_are_closer_to_their_other_half_than_photos_are(shared: P
 
 
 @pytest.mark.slow
-def test_real_painters_are_told_from_each_other_and_from_photos(shared: Path, tmp_path: Path):
-    import subprocess
-    import sys
-
-    weights, data = tmp_path / "inception_768.pth", shared / "data"
-    subprocess.run([sys.executable, shared / "tools" / "fidelity_weights.py", weights], check=True, capture_output=True)
+def test_real_painters_are_told_from_each_other_and_from_photos(shared: Path, inception_768: Path):
+    data = shared / "data"
     painters = {name: data / "paintings" / name / "train" for name in ("vangogh", "monet", "ukiyoe")}
     held_back = {name: folder.parent / "val" for name, folder in painters.items()} | {"photo": data / "photos/val"}
-    known = deception.Classifier(painters, data / "photos/train", weights, held_back=held_back, limit=100)
+    known = deception.Classifier(painters, data / "photos/train", inception_768, held_back=held_back, limit=100)
     assert known.held_back_accuracy > 0.9 and known.held_back["photo"]["recognised"] > 0.9

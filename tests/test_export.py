@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from skimage import data
+from test_model import DEPARTED, TINY
 
 from sdpgan_hub import SDPGAN, SDPGANError, export
 from sdpgan_hub.cli import main
@@ -16,17 +17,7 @@ from sdpgan_hub.cli import main
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-TINY = {"base_channels": 4, "residual_blocks": 1}
-SHIPPED = {
-    **TINY,
-    "upsampling": "bilinear",
-    "context_blocks": 1,
-    "saliency_size": 32,
-    "normalization": "pixel",
-    "antialiasing": True,
-    "noise": 0.2,
-    "brush_size": 32,
-}
+SHIPPED = {**DEPARTED, "context_blocks": 1, "saliency_size": 32, "noise": 0.2}
 MODELS = {
     "paper": TINY,
     "paper, coarse to fine, keeping detail": {**TINY, "brush_size": 32, "keep_detail": 0.5},

@@ -13,7 +13,6 @@ from PIL import ImageOps
 from skimage import data
 
 from sdpgan_hub import SDPGANError, color, imaging
-from sdpgan_hub.pipeline import Photo
 
 ORIENTATION = 0x0112
 PROFILES = Path(__file__).parent / "profiles"
@@ -246,17 +245,6 @@ def test_a_picture_that_is_transparent_all_over_is_read(photo):
     assert (imaging.read(nothing).signed == 1).all()
     faint = np.dstack([photo, np.full_like(photo[..., 0], 40)])
     torch.testing.assert_close(imaging.read(faint).signed, imaging.read(photo).signed)
-
-
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 9), (2, 3), (15, 16), (16, 16), (17, 64), (30, 5)])
-def test_a_photo_is_continued_by_reflection_to_sides_the_networks_take(height, width):
-    signed = torch.rand(2, 3, height, width)
-    photo = Photo(signed, signed=True)
-    tall, wide = photo.size
-    padded = photo.read((0, tall, 0, wide))
-    assert tall % 4 == wide % 4 == 0 and min(tall, wide) >= 16 and tall - height < 16 and wide - width < 16
-    expected = np.pad(signed.numpy(), [(0, 0), (0, 0), (0, tall - height), (0, wide - width)], mode="reflect")
-    np.testing.assert_array_equal(padded.numpy(), expected)
 
 
 def test_limited_size_bounds_the_longer_side_and_keeps_the_proportions():

@@ -103,12 +103,6 @@ def test_the_painting_is_the_generator_s_output_and_the_map_half_of_one_plus_s(m
     np.testing.assert_allclose(map_, (saliency[0, 0].numpy() + 1) / 2, atol=1e-5)
 
 
-def test_forward_gives_the_painting_and_the_map_in_signed_range(model):
-    stylized, saliency = model(torch.rand(2, 3, 16, 20) * 2 - 1)
-    assert stylized.shape == (2, 3, 16, 20) and saliency.shape == (2, 1, 16, 20)
-    assert stylized.abs().max() <= 1 and saliency.abs().max() <= 1
-
-
 def test_every_kind_of_one_photo_gives_the_same_painting(model, photo, tmp_path):
     PIL.Image.fromarray(photo).save(tmp_path / "photo.png")
     expected = model.stylize(photo)
@@ -283,7 +277,7 @@ def test_the_weights_are_safetensors_in_the_dtype_asked_for(model, tmp_path, dty
             assert torch.equal(value, model.state_dict()[name])
 
 
-def test_saving_what_was_loaded_writes_the_same_bytes(saved, tmp_path):
+def test_saving_what_was_loaded_writes_the_same_bytes_and_the_card_it_came_with(saved, tmp_path):
     SDPGAN.from_pretrained(saved).save_pretrained(tmp_path / "again")
     for name in ("config.json", "model.safetensors", "README.md"):
         assert (tmp_path / "again" / name).read_bytes() == (saved / name).read_bytes()
@@ -600,12 +594,6 @@ def test_a_card_that_is_there_stays_until_keywords_are_given(model, saved):
     assert (saved / "README.md").read_text() == "written by hand"
     model.save_pretrained(saved, model_card_kwargs={"title": "New"})
     assert "# New" in (saved / "README.md").read_text()
-
-
-def test_a_model_keeps_the_card_it_came_with(model, saved, tmp_path):
-    model.save_pretrained(saved, model_card_kwargs={"training_data": "400 paintings."})
-    SDPGAN.from_pretrained(saved).save_pretrained(tmp_path / "copy")
-    assert (tmp_path / "copy" / "README.md").read_text() == (saved / "README.md").read_text()
 
 
 def test_generate_model_card_is_the_card_that_is_saved(model, saved):

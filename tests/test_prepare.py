@@ -25,7 +25,6 @@ from training.data.sources import image_files
 from training.prepare import main
 
 SCRIPT = Path(prepare_module.__file__)
-EXIF_ORIENTATION = 0x0112
 
 
 def picture(height: int = 40, width: int = 56, seed: int = 0) -> np.ndarray:
@@ -60,26 +59,6 @@ def photos(tmp_path: Path) -> Path:
 
 
 # reading
-
-
-def test_read_rgb_turns_the_photo_as_exif_says(tmp_path: Path):
-    exif = Image.Exif()
-    exif[EXIF_ORIENTATION] = 6
-    Image.fromarray(picture(40, 56)).save(tmp_path / "turned.png", exif=exif)
-    assert np.array_equal(read_rgb(tmp_path / "turned.png"), np.rot90(picture(40, 56), -1))
-
-
-def test_read_rgb_scales_16_bit_grey_to_8_bits(tmp_path: Path):
-    Image.fromarray(np.array([[0, 257, 65535]], np.uint16)).save(tmp_path / "deep.png")
-    assert read_rgb(tmp_path / "deep.png").tolist() == [[[0] * 3, [1] * 3, [255] * 3]]
-
-
-def test_links_to_folders_are_followed_once(paintings: Path, tmp_path: Path):
-    (tmp_path / "links").mkdir()
-    for name, target in (("all", paintings), ("again", paintings), ("round", tmp_path / "links")):
-        (tmp_path / "links" / name).symlink_to(target, target_is_directory=True)
-    found = [path.relative_to(tmp_path / "links" / "again") for path in image_files(tmp_path / "links")]
-    assert found == [path.relative_to(paintings) for path in image_files(paintings)]
 
 
 def test_read_rgb_lays_what_is_transparent_on_white_whatever_hides_there(tmp_path: Path):

@@ -20,7 +20,7 @@ from sdpgan_hub.files import read_rgb
 from training import prepare as prepare_module
 from training.data import sources
 from training.data.cache import prepare, readable_painting_path
-from training.data.sources import Folder, HubDataset, PathList, fetch, image_files, open_source
+from training.data.sources import Folder, HubDataset, PathList, fetch, open_source
 from training.prepare import main
 
 
@@ -115,19 +115,6 @@ def shards(tmp_path: Path, monkeypatch) -> str:
     return f"{tmp_path / 'shards'}:train"
 
 
-def test_shards_are_fetched_byte_for_byte_in_order(shards: str, tmp_path: Path):
-    assert fetch(shards, tmp_path / "cache", progress=False) == {}
-    assert fetched(shards, tmp_path / "cache") == [encoded(seed, "JPEG") for seed in range(6)]
-
-
-def test_training_reads_shards_that_are_deleted_once_they_are_prepared(shards: str, tmp_path: Path):
-    first = prepare(None, shards, tmp_path / "cache", workers=1, progress=False)
-    for path in (tmp_path / "shards").iterdir():
-        path.unlink()
-    again = prepare(None, shards, tmp_path / "cache", workers=1, progress=False)
-    assert (first.made, again.made, again.kept) == (6, 0, 6)
-
-
 def test_train_py_takes_a_list_and_shards(launcher, images: Path, tmp_path: Path):
     pytest.importorskip("datasets")
     (tmp_path / "photos.txt").write_text("\n".join(map(str, sorted((images / "photos").iterdir()))))
@@ -154,7 +141,7 @@ def test_an_interrupted_fetch_goes_on_with_the_row_where_it_stopped(shards: str,
             fetch(shards, tmp_path, progress=False)
     assert len(fetched(shards, tmp_path)) == 4
     half = {path: path.stat().st_mtime_ns for path in open_source(shards).files(tmp_path)}
-    fetch(shards, tmp_path, progress=False)
+    assert fetch(shards, tmp_path, progress=False) == {}
     assert fetched(shards, tmp_path) == [encoded(seed, "JPEG") for seed in range(6)]
     assert all(path.stat().st_mtime_ns == time for path, time in half.items())
 
@@ -275,8 +262,7 @@ def test_a_name_that_is_neither_here_nor_on_the_hub_is_one_sentence_with_both(tm
     monkeypatch.chdir(tmp_path)
     assert main(["--paintings", "no/such", "--cache", "cache", "--quiet"]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: no/such is not a folder here, and the data set no/such cannot be read: ")
-    assert error.count("\n") == 1
+    assert error.startswith("error: no/such ") and error.count("\n") == 1
 
 
 class DataSetHandler(hub_server._HubHandler):
@@ -323,7 +309,7 @@ def test_data_sets_of_the_hub_are_fetched_over_http_with_the_users_token(hub, da
         assert run("user/images", hub.token) == (0, "")
         assert run("user/tables:test/imageA", None) == (0, "")
         code, error = run("user/images:train", None)
-        assert code == 2 and "user/images cannot be read" in error and error.count("\n") == 1
+        assert code == 2 and "user/images" in error and error.count("\n") == 1
     finally:
         server.shutdown()
         server.server_close()
@@ -353,7 +339,7 @@ def test_what_is_none_of_the_three_is_refused(text: str, tmp_path: Path, monkeyp
     empty = tmp_path / "empty"
     empty.mkdir()
     monkeypatch.chdir(empty)
-    with pytest.raises(SDPGANError, match="is not a folder, nor a list"):
+    with pytest.raises(SDPGANError, match=f"^{text} "):
         open_source(text).files("cache")
 
 
@@ -365,7 +351,7 @@ def test_a_list_is_read_in_the_encoding_that_its_editor_writes(listed: Path, enc
 
 
 def test_lists_that_are_not_there_empty_or_binary_are_refused(tmp_path: Path):
-    with pytest.raises(SDPGANError, match=r"The list .*none\.txt does not exist"):
+    with pytest.raises(SDPGANError, match=r"none\.txt"):
         open_source(tmp_path / "none.txt")
     for content, sentence in (
         (b"# nothing\n", "names no image"),
@@ -377,7 +363,7 @@ def test_lists_that_are_not_there_empty_or_binary_are_refused(tmp_path: Path):
 
 
 def test_a_source_that_is_not_fetched_says_what_to_run(tmp_path: Path):
-    with pytest.raises(SDPGANError, match=r"not been fetched and prepared .* run training/prepare\.py"):
+    with pytest.raises(SDPGANError, match=r"org/name.*training/prepare\.py"):
         open_source("org/name").files(tmp_path)
 
 
@@ -395,9 +381,3 @@ def test_a_full_disk_stops_a_fetch_with_one_sentence(shards: str, tmp_path: Path
     with pytest.raises(SDPGANError, match="cannot be written: No space left"):
         fetch(shards, tmp_path, progress=False)
     assert not list((tmp_path / "images").rglob("*.jpg"))
-
-
-def test_hidden_files_are_not_images_of_a_folder(tmp_path: Path):
-    write(tmp_path / "a.png", encoded(0))
-    write(tmp_path / ".b.png", encoded(1))
-    assert image_files(tmp_path) == [tmp_path / "a.png"]

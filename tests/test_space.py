@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 import re
 import shutil
 import socket
@@ -16,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from browser import chromium  # noqa: F401  (a fixture)
 from hub_server import LoopbackHub, running_hub
 from PIL import Image, ImageCms
 
@@ -31,6 +31,25 @@ COFFEE = SPACE / "examples" / "coffee.jpg"
 MAX_SIDE = 320
 PATIENCE = 30_000
 """Milliseconds to wait for a page that is busy."""
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = [
+    f"--{flag}"
+    for flag in ("no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
+                 "disable-component-update", "disable-sync")
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[object]:
+    """A `playwright.sync_api.Browser`, headless: the first Chromium on the PATH, or the one of SDPGAN_CHROMIUM."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = os.environ.get("SDPGAN_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"no Chromium on this machine ({', '.join(BROWSERS)})")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, headless=True, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")
@@ -103,7 +122,7 @@ def client(url: str) -> object:
 
 
 @pytest.fixture(scope="session")
-def visit(chromium: object, url: str) -> Iterator[Callable[..., object]]:  # noqa: F811
+def visit(chromium: object, url: str) -> Iterator[Callable[..., object]]:
     """Opens the page in a browser of its own; `page.requested` lists the addresses it asked for."""
     contexts = []
 

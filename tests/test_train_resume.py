@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from training_fixtures import scalars
 
 from sdpgan_hub import SDPGAN, SDPGANError
 
 try:
-    from training.run.checkpoints import CHECKSUMS, Checkpoints, fault
+    from training.run.checkpoints import RANDOM_STATES, Checkpoints, fault
     from training.run.provenance import DISCRIMINATOR_FILE
 except (ImportError, RuntimeError) as error:  # torchvision of another torch build raises RuntimeError
     pytest.skip(f"the extra 'training' is not installed ({error})", allow_module_level=True)
@@ -80,17 +80,15 @@ def test_a_run_killed_twice_and_resumed_equals_one_that_was_not(launcher, whole,
     kill(second)
     assert "resumed step_00000002" in second.text
     keep_up_to(style, 6)
-    # the newest one is half-written, the one before it was copied without its last file
-    for name, broken in [("step_00000008", "optimizer.bin"), ("step_00000007", CHECKSUMS)]:
+    # the newest one was copied by half, the one before it without its last file
+    for name in ("step_00000007", "step_00000008"):
         shutil.copytree(style / "checkpoints/step_00000006", style / "checkpoints" / name)
-        path = style / "checkpoints" / name / broken
-        if broken == CHECKSUMS:
-            path.unlink()
-        else:
-            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    (style / "checkpoints/step_00000007" / RANDOM_STATES).unlink()
+    half = style / "checkpoints/step_00000008/optimizer.bin"
+    half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
 
     text = launcher.run(style, **settings, resume_from_checkpoint="latest", max_steps=9)
-    for damaged, name in (("step_00000008", "optimizer.bin"), ("step_00000007", CHECKSUMS)):
+    for damaged, name in (("step_00000008", "optimizer.bin"), ("step_00000007", RANDOM_STATES)):
         assert any(damaged in line and name in line for line in text.splitlines())
     assert "resumed step_00000006" in text
 
@@ -210,28 +208,27 @@ def test_max_minutes_ends_with_a_checkpoint_and_a_result(launcher, tmp_path):
     assert SDPGAN.from_pretrained(tmp_path / "style").config["base_channels"] == 4
 
 
-def sealed(checkpoints: Checkpoints, step: int) -> Path:
+def added(checkpoints: Checkpoints, step: int) -> Path:
     checkpoints.unfinished.mkdir(parents=True)
-    (checkpoints.unfinished / "weights").write_bytes(bytes([step % 256]) * 100)
-    (checkpoints.unfinished / "state").write_bytes(b"state")
+    save_file({"a": torch.full((100,), step)}, checkpoints.unfinished / "model.safetensors")
+    torch.save({"b": torch.full((100,), step)}, checkpoints.unfinished / RANDOM_STATES)
     checkpoints.add(step)
     return checkpoints.path(step)
 
 
-def test_a_checkpoint_is_whole_only_with_every_byte_of_every_file(tmp_path):
+def test_a_checkpoint_with_a_file_cut_short_changed_or_lost_is_not_whole(tmp_path):
     checkpoints = Checkpoints(tmp_path)
-    for step, (break_it, named) in enumerate({
-        lambda path: path.write_bytes(path.read_bytes()[:-1]): "weights",
-        lambda path: path.write_bytes(b"\\x00" + path.read_bytes()[1:]): "weights",
-        lambda path: path.unlink(): "weights",
-        lambda path: (path.parent / CHECKSUMS).unlink(): CHECKSUMS,
-        lambda path: (path.parent / CHECKSUMS).write_text('{"wei'): CHECKSUMS,
-        lambda path: (path.parent / CHECKSUMS).write_text("[]"): CHECKSUMS,
-    }.items(), start=1):  # fmt: skip
-        path = sealed(checkpoints, step)
+    threes, ones = bytes([3, *[0] * 7]) * 50, bytes([1, *[0] * 7]) * 50
+    for step, (name, break_it) in enumerate([
+        ("model.safetensors", lambda path: path.write_bytes(path.read_bytes()[:-1])),
+        (RANDOM_STATES, lambda path: path.write_bytes(path.read_bytes()[:-1])),
+        (RANDOM_STATES, lambda path: path.write_bytes(path.read_bytes().replace(threes, ones))),
+        (RANDOM_STATES, lambda path: path.unlink()),
+    ], start=1):  # fmt: skip
+        path = added(checkpoints, step)
         assert fault(path) is None
-        break_it(path / "weights")
-        assert named in fault(path)
+        break_it(path / name)
+        assert name in fault(path)
     with pytest.raises(SDPGANError, match=str(tmp_path)):
         checkpoints.newest_whole(lambda text: None)
 
@@ -239,7 +236,7 @@ def test_a_checkpoint_is_whole_only_with_every_byte_of_every_file(tmp_path):
 def test_checkpoints_over_the_limit_go_the_oldest_first_whatever_their_number_of_digits(tmp_path):
     checkpoints = Checkpoints(tmp_path, limit=2)
     for step in (999, 1000, 10000, 5):
-        sealed(checkpoints, step)
+        added(checkpoints, step)
         assert not checkpoints.unfinished.exists()
     assert [path.name for path in checkpoints.all()] == ["step_00001000", "step_00010000"]
 

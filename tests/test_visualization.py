@@ -82,14 +82,14 @@ def test_read_only_and_strided_arrays_are_taken_as_they_are(image, disc):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda image, disc: heat_map(disc * 2), r"\[0, 1\]; this one spans 0 to 2"),
+        (lambda image, disc: heat_map(disc * 2), "0 to 2"),
         (lambda image, disc: heat_map(disc - np.nan), "spans nan"),
         (lambda image, disc: heat_map(disc[..., None]), "float H x W"),
         (lambda image, disc: heat_map(disc.astype(np.uint8)), "not uint8"),
-        (lambda image, disc: heat_map(disc, "jet"), "No colour map is called 'jet'; there are inferno"),
+        (lambda image, disc: heat_map(disc, "jet"), "'jet'.*inferno"),
         (lambda image, disc: overlay(image, disc, alpha=1.5), "alpha is 1.5"),
-        (lambda image, disc: overlay(image[:-1], disc), "image is 39 x 60, its map 40 x 60"),
-        (lambda image, disc: overlay(image / 255, disc), "uint8 H x W x 3 array, not float64"),
+        (lambda image, disc: overlay(image[:-1], disc), "39 x 60.*40 x 60"),
+        (lambda image, disc: overlay(image / 255, disc), "float64"),
         (lambda image, disc: contour(image, disc, level=0), "level is 0"),
         (lambda image, disc: contour(image[..., 0], disc), "uint8 H x W x 3"),
     ],

@@ -1,4 +1,4 @@
-"""What tests of training share: tiny images, VGG-19 with random weights, and train.py in processes of their own.
+"""What tests of training share: tiny images, networks with random weights, and train.py in processes of their own.
 
 A process is forked from one that has imported train.py and has done nothing else, so it starts at once; it is a process
 all the same, with its own signals, environment and exit code.
@@ -53,6 +53,25 @@ def vgg_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         state[f"features.{name}"] = (torch.randn(value.shape, generator=random) * scale).half()
     save_file(state, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def inception(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state dict of torch-fidelity's Inception network, random; what is tested with it does not depend on it."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    class Unloaded(FeatureExtractorInceptionV3):
+        def load_state_dict(self, state: dict) -> None:
+            random = torch.Generator().manual_seed(0)
+            for module in self.modules():
+                if isinstance(module, torch.nn.Conv2d):
+                    torch.nn.init.kaiming_normal_(module.weight, generator=random)
+
+    folder = tmp_path_factory.mktemp("inception")
+    torch.save({}, folder / "empty.pth")
+    network = Unloaded("random", ["64"], feature_extractor_weights_path=str(folder / "empty.pth"))
+    torch.save(network.state_dict(), folder / "random.pth")
+    return folder / "random.pth"
 
 
 @pytest.fixture(scope="session")

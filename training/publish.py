@@ -17,7 +17,7 @@ if not __package__:  # run as a file: the repository's root is not on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from sdpgan_hub.errors import SDPGANError
-from sdpgan_hub.styles import explain_hub_error
+from sdpgan_hub.styles import explain_hub_error, is_hub_id
 
 FILES = (
     "README.md", "config.json", "model.safetensors", "discriminator.safetensors", "training.json", "sample_sheet.jpg",
@@ -29,15 +29,9 @@ FILES = (
 def check_repository(repo_id: str) -> None:
     """Refuses, before anything is trained for it, a name that is no Hub id and a client without a token."""
     from huggingface_hub import get_token
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
 
-    try:
-        validate_repo_id(repo_id)
-        if repo_id.count("/") != 1:
-            raise HFValidationError
-    except HFValidationError as error:
-        raise SDPGANError(f"{repo_id!r} is not a Hub id; it looks like org/name.") from error
+    if not is_hub_id(repo_id):
+        raise SDPGANError(f"{repo_id!r} is not a Hub id; it looks like org/name.")
     if get_token() is None:
         raise SDPGANError(f"{repo_id} needs a token with the right to write; run `hf auth login` or set HF_TOKEN.")
 

@@ -16,7 +16,6 @@ memory is the growth of a process of its own that paints once, its networks load
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -28,8 +27,8 @@ from typing import Any
 import numpy as np
 import torch
 from authors_layout import AuthorsGenerator
+from measuring import gflop, peak_mib, store
 from other_layouts import animegan, cyclegan
-from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -68,19 +67,6 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def gflop(function: Callable[[], object]) -> float:
-    """Multiplications and additions of the convolutions, in 10^9."""
-    with FlopCounterMode(display=False) as counter:
-        function()
-    return counter.get_total_flops() / 1e9
-
-
-def peak_mib() -> float:
-    """The most memory that this process has had, in MiB."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
-
-
 @torch.no_grad()
 def measure(options: argparse.Namespace, size: int) -> dict[str, dict[str, float]]:
     """For each program: "seconds", "ratio" and "ratio_spread" to the first, "gflop" and "peak_mib"."""
@@ -102,10 +88,8 @@ def measure(options: argparse.Namespace, size: int) -> dict[str, dict[str, float
     return result
 
 
-def peak_of(name: str, options: argparse.Namespace, size: int) -> float | None:
-    """Peak memory of one painting, in MiB, measured in a new process; None where the system does not tell."""
-    if not Path("/proc/self/status").exists():
-        return None
+def peak_of(name: str, options: argparse.Namespace, size: int) -> float:
+    """Peak memory of one painting, in MiB, measured in a new process."""
     command = [sys.executable, __file__, "--peak", "--only", name, "--sizes", str(size), "--style", options.style]
     command += ["--threads", str(options.threads)] if options.threads else []
     command += ["--library", str(options.library)] if options.library else []
@@ -131,10 +115,10 @@ def table(result: dict[str, Any]) -> str:
     ]
     for size, programs in result["sizes"].items():
         for name, one in programs.items():
-            count, peak = ("" if one[key] is None else f"{one[key]:.0f}" for key in ("gflop", "peak_mib"))
+            count = "" if one["gflop"] is None else f"{one['gflop']:.0f}"
             low, high = one["ratio_spread"]
             ratio = f"{one['ratio']:.2f} ({low:.2f} to {high:.2f})"
-            lines.append(f"| {size} | {name} | {one['seconds']:.2f} | {ratio} | {count} | {peak} |")
+            lines.append(f"| {size} | {name} | {one['seconds']:.2f} | {ratio} | {count} | {one['peak_mib']:.0f} |")
     return "\n".join(lines)
 
 
@@ -161,7 +145,6 @@ def main() -> None:
         print_peak(options)
         return
     result = {
-        "command": " ".join(["python tests/benchmarks/bench_inference.py", *sys.argv[1:]]),
         "style": options.style,
         "base_channels": SDPGAN.from_pretrained(options.style).config["base_channels"],
         "threads": torch.get_num_threads(),
@@ -169,7 +152,7 @@ def main() -> None:
         "sizes": {size: measure(options, size) for size in options.sizes},
     }
     if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+        store(result, options.json)
     print(table(result))
 
 

@@ -11,7 +11,6 @@ waits busily for a thread that another program keeps from running, so those need
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 import onnxruntime
 import torch
 import torch.nn.functional as F
+from measuring import store
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512, help="side of the square photo, in pixels")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--output", type=Path, help="a JSON file for the results")
+    parser.add_argument("--output", type=Path, help="a JSON file; by default it is printed")
     arguments = parser.parse_args()
     load = os.getloadavg()[0]
     keep_freed_memory()
@@ -82,7 +82,6 @@ def main() -> None:
         runs = [measure(model, file, arguments.size, threads, arguments.repeats) for threads in arguments.threads]
         megabytes = file.stat().st_size / 1e6
     result = {
-        "command": " ".join(["python", "tests/benchmarks/bench_onnx.py", *sys.argv[1:]]),
         "load_before": round(load, 1),
         "torch": torch.__version__,
         "onnxruntime": onnxruntime.__version__,
@@ -92,10 +91,7 @@ def main() -> None:
         "largest_difference": difference,
         "runs": runs,
     }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.output:
-        arguments.output.write_text(text + "\n")
+    store(result, arguments.output)
 
 
 if __name__ == "__main__":

@@ -154,15 +154,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write all figures, per image too, to this file")
     parser.add_argument("--figure", type=Path, help="only draw the Space's photos and their maps to this file")
     parser.add_argument("--style", default="vangogh", help="whose network the figure shows")
-    parser.add_argument("--figure-ecssd", type=Path, help="8 ECSSD photos, their maps and masks; not to publish")
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    if options.figure or options.figure_ecssd:
-        if options.figure:
-            draw(options.figure, outlined(), options.style)
-        if options.figure_ecssd:
-            rows = [(read_rgb(photo), cv2.imread(str(mask), 0)) for photo, mask in ecssd(options.shared, 50)]
-            draw(options.figure_ecssd, rows, options.style)
+    if options.figure:
+        draw(options.figure, outlined(), options.style)
         return
     results: dict = {"machine": platform.machine(), "cores": os.cpu_count(), "load": os.getloadavg()[0]}
     if options.only != "accuracy":

@@ -9,7 +9,6 @@ decoding and encoding included.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import time
 from pathlib import Path
 
 import torch
+from measuring import store
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,16 +63,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         photos = [measure(megapixels, options, Path(folder)) for megapixels in arguments.megapixels]
     result = {
-        "command": " ".join(["python tests/benchmarks/bench_tiles.py", *sys.argv[1:]]),
         "style": arguments.style,
         "threads": torch.get_num_threads(),
         "photos": photos,
     }
-    text = json.dumps(result, indent=1) + "\n"
-    if arguments.output:
-        arguments.output.write_text(text)
-    else:
-        print(text, end="")
+    store(result, arguments.output)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ import contextlib
 import io
 import json
 import multiprocessing
-import resource
 import statistics
 import sys
 import tempfile
@@ -36,10 +35,10 @@ import torch
 import torch.nn.functional as F
 from accelerate.state import AcceleratorState
 from authors_layout import AuthorsGenerator, AuthorsSaliencyNetwork
+from measuring import gflop, peak_mib
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
-from torch.utils.flop_counter import FlopCounterMode
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -192,13 +191,6 @@ def median(times: list[dict[str, float]]) -> dict[str, float]:
     return {kind: statistics.median(one[kind] for one in times) for kind in times[0]}
 
 
-def gflop(function: Callable[[], object]) -> float:
-    """Multiplications and additions of convolutions and products, backwards ones too, in 10^9."""
-    with FlopCounterMode(display=False) as counter:
-        function()
-    return counter.get_total_flops() / 1e9
-
-
 def peak_and_gflop(name: str, options: argparse.Namespace, folder: Path) -> dict[str, float]:
     """Of one step, the optimisers' states being there already: {"peak_mib", "gflop"}."""
     if options.device == "cuda":
@@ -237,13 +229,7 @@ def _peak_and_gflop(name: str, options: argparse.Namespace, folder: Path) -> dic
 def _peak_mib(device: str) -> float:
     if device == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage would count what the parent had before this process was started, too
-        return (
-            next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 2**10
-        )
-    unit = 1 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    return peak_mib()
 
 
 def parts(step: OurStep, options: argparse.Namespace) -> dict[str, Callable[[], object]]:

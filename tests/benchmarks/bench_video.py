@@ -12,7 +12,6 @@ variance of the Laplacian beside that of the frames painted by themselves: below
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from itertools import pairwise
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from measuring import store
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -117,15 +117,10 @@ def main() -> None:
     model = SDPGAN.from_pretrained(arguments.style)
     films = [measure(model, film, arguments.size, arguments.frames, arguments.sheets) for film in arguments.films]
     result = {
-        "command": " ".join(["python tests/benchmarks/bench_video.py", *sys.argv[1:]]),
         "style": arguments.style,
         "films": films,
     }
-    text = json.dumps(result, indent=1) + "\n"
-    if arguments.output:
-        arguments.output.write_text(text)
-    else:
-        print(text, end="")
+    store(result, arguments.output)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ from sdpgan_hub.files import UNFINISHED, read_rgb, write_whole
 
 from . import pictures
 from .pictures import read_mask
-from .sources import Folder, HubDataset, Source, by_stem, fetch, open_source
+from .sources import Folder, Source, by_stem, fetch, open_source
 
 REFERENCE_RECIPE = {"method": "saliency reference", "version": 1}
 """The version goes up when what sdpgan_hub.saliency gives for a photo changes."""
@@ -146,7 +146,7 @@ def prepare(
     summary = Summary()
     for source in filter(None, sources):
         summary.failed |= fetch(source, cache, max_images, progress)
-        for path in [] if isinstance(source, HubDataset) else source.missing():
+        for path in source.missing():
             summary.failed[str(path)] = "no such file"
             print(f"warning: skipped {path}: no such file", file=sys.stderr)
     batches = []

@@ -67,8 +67,7 @@ def _check_source(kind: str, source: Source, cache: str | Path, image_size: int,
     if kind == "paintings" and readable < 2:
         raise SDPGANError(f"{source} holds one painting; a style is learned from at least 2, better from hundreds.")
     warnings = []
-    missing = [] if isinstance(source, HubDataset) else source.missing()
-    for paths, what in ((missing, "found"), (unreadable, "read")):
+    for paths, what in ((source.missing(), "found"), (unreadable, "read")):
         if paths:
             warnings.append(f"{len(paths)} of the {kind} of {source} cannot be {what}, skipped: {_some(paths)}.")
     if readable < FEW_IMAGES:
@@ -224,7 +223,11 @@ class UnpairedImages(Dataset):
         """The photo's saliency reference, uint8 H x W, where there are any."""
         if not self.config.references:
             return None
-        return _read_cached(saliency_path(self.cache, self.photos_source, photo), cv2.IMREAD_GRAYSCALE)
+        path = saliency_path(self.cache, self.photos_source, photo)
+        reference = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
+        if reference is None:
+            raise SDPGANError(f"{path} cannot be read; delete it and run training/prepare.py again.")
+        return reference
 
     def _order(self, epoch: int) -> np.ndarray:
         if getattr(self, "_ordered_epoch", None) != epoch:
@@ -251,13 +254,6 @@ class SampleNumbers(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.numbers)
-
-
-def _read_cached(path: Path, flags: int) -> np.ndarray:
-    image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), flags)
-    if image is None:
-        raise SDPGANError(f"{path} cannot be read; delete it and run training/prepare.py again.")
-    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def _signed(image: np.ndarray) -> Tensor:

@@ -97,7 +97,8 @@ def extract(
                 done.taken += 1
                 small = _comparable(frame)
                 if last is None or not is_duplicate(last, small, ssim, psnr):
-                    _write_jpeg(frame, output / f"{film.stem}_{number:07d}.jpg")
+                    jpeg = cv2.imencode(".jpg", frame, JPEG)[1].tobytes()
+                    write_whole(output / f"{film.stem}_{number:07d}.jpg", jpeg)
                     done.kept, last = done.kept + 1, small
                 bar.set_postfix(kept=done.kept, refresh=False)
     if not done.taken:
@@ -174,10 +175,6 @@ def _clear(film: Path, output: Path, overwrite: bool) -> None:
         raise SDPGANError(f"{output} holds frames of {film.name} already; add --overwrite or give another folder.")
     for path in there:
         path.unlink()
-
-
-def _write_jpeg(frame: np.ndarray, path: Path) -> None:
-    write_whole(path, cv2.imencode(".jpg", frame, JPEG)[1].tobytes())
 
 
 def main(argv: list[str] | None = None) -> int:
