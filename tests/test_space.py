@@ -274,8 +274,8 @@ def test_overlay_and_outline_are_shown_without_asking_the_server_to_run_again(st
 
 def test_an_example_is_picked_by_its_name_and_stylized(visit):
     page = visit()
-    assert page.locator("#examples img").count() == 12
     page.get_by_role("button", name="Example: bridge").click()
+    assert page.locator("#examples img").count() == 12
     page.locator("#photo img").wait_for(timeout=PATIENCE)
     stylize(page)
     before, after = shown(page, "#comparison")
