@@ -422,7 +422,14 @@ def page() -> gr.Blocks:
                     height=280,
                     elem_id="photo",
                 )
-                gr.Examples(EXAMPLES, photo, label="Or one of these", elem_id="examples", cache_examples=False)
+                gr.Examples(
+                    EXAMPLES,
+                    photo,
+                    label="Or one of these",
+                    elem_id="examples",
+                    cache_examples=False,
+                    examples_per_page=len(EXAMPLES),
+                )
                 style = gr.Dropdown(
                     list(known_styles()),
                     value=first_style(),

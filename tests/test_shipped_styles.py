@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from skimage import data
 from skimage.metrics import structural_similarity
 
 from sdpgan_hub import SDPGAN, styles
+from training.package_style import CELL, COLUMNS, GAP, gallery
 
 NAMES = ("monet", "peppercarrot", "ukiyoe", "vangogh")
 EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "space" / "examples").glob("*.jpg"))
@@ -69,11 +70,32 @@ def test_each_style_loads_strictly_and_has_its_card(name: str):
     assert all(f"| `{key}` | {value} |" in card for key, value in model.config.items())
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_gallery_shows_each_example_once_in_the_corner_of_its_painting(name: str):
+    with Image.open(styles.available()[name] / "gallery.jpg") as image:
+        sheet = np.asarray(image.convert("RGB"))
+    rows = len(EXAMPLES) // COLUMNS
+    assert sheet.shape[:2] == (rows * (CELL[0] + GAP) - GAP, COLUMNS * (CELL[1] + GAP) - GAP)
+    for number, path in enumerate(EXAMPLES):
+        bottom = number // COLUMNS * (CELL[0] + GAP) + CELL[0]
+        left = number % COLUMNS * (CELL[1] + GAP)
+        corner = sheet[bottom - CELL[0] // 4 : bottom, left : left + CELL[1] // 4]
+        with Image.open(path) as image:
+            whole = np.asarray(ImageOps.fit(image.convert("RGB"), CELL[::-1]))
+        small, shown = (resized(picture, 24, 32).astype(np.float32) for picture in (whole, corner))
+        assert np.abs(shown - small).mean() < 4, f"{path.name} is not the photo in corner {number}"
+
+
 # paintings
 
 
+def test_the_gallery_was_painted_by_these_weights(style: SDPGAN, request: pytest.FixtureRequest):
+    with Image.open(styles.available()[request.node.callspec.params["style"]] / "gallery.jpg") as image:
+        shown = np.asarray(image.convert("RGB"), np.float32)[: CELL[0], : CELL[1]]
+    assert np.abs(shown - gallery(style, EXAMPLES[:1])[:, : CELL[1]]).mean() < 6
+
+
 def test_the_example_photos_become_paintings_that_differ(style: SDPGAN):
-    assert len(EXAMPLES) >= 4
     check(style, EXAMPLES)
 
 

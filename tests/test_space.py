@@ -293,11 +293,12 @@ def test_overlay_and_outline_are_shown_without_asking_the_server_to_run_again(st
 
 def test_an_example_is_picked_by_its_name_and_stylized(visit):
     page = visit()
-    page.get_by_role("button", name="Example: rocket").click()
+    page.get_by_role("button", name="Example: bridge").click()
+    assert page.locator("#examples img").count() == 12
     page.locator("#photo img").wait_for(timeout=PATIENCE)
     stylize(page)
     before, after = shown(page, "#comparison")
-    assert difference(before, pixels(SPACE / "examples" / "rocket.jpg")) < 4
+    assert difference(before, pixels(SPACE / "examples" / "bridge.jpg")) < 4
     assert difference(after, before) > 10
 
 
@@ -500,9 +501,9 @@ def test_the_requirements_hold_all_that_the_package_needs():
 def test_the_examples_are_small_photos_with_a_source():
     examples = [path for path in (SPACE / "examples").iterdir() if path.suffix == ".jpg"]
     sources = (SPACE / "examples" / "README.md").read_text()
-    assert len(examples) >= 4
-    assert sum(path.stat().st_size for path in examples) < 400_000
-    assert all(path.name in sources for path in examples)
+    assert len(examples) == 12
+    assert [path.name for path in examples if path.stat().st_size > 90_000] == []
+    assert sorted(path.name for path in examples) == re.findall(r"^\| `(.+\.jpg)` \|", sources, re.MULTILINE)
 
 
 def test_starting_the_space_leaves_its_folder_as_it_was(url):

@@ -4,7 +4,8 @@
     python training/package_style.py --run OUTPUT_OF_TRAIN --name vangogh
 
 Writes sdpgan_hub/styles/NAME/{config.json,model.safetensors,discriminator.safetensors,training.json,README.md,
-gallery.jpg}. The gallery shows twelve photos whose terms are clear (space/examples) as the style paints them at 512 px.
+gallery.jpg}. The gallery shows the twelve photos of space/examples, in the order of their names, as the style paints
+them at 512 px.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageOps
 
 ROOT = Path(__file__).resolve().parents[1]
 if not __package__:  # run as a file: the repository's root is not on the path
@@ -31,43 +33,13 @@ CELL = (384, 512)
 """Height and width of a painting in the gallery, in pixels."""
 GAP = 8
 COLUMNS = 3
-CLOSE_UPS = {
-    "astronaut": (0.02, 0.32, 0.42),
-    "officer": (0.16, 0.2, 0.62),
-    "flower": (0.15, 0.22, 0.6),
-    "temple": (0.1, 0.05, 0.55),
-}
-"""Photos of which a part is shown too: top and left corner and width, as shares of the photo's width and height."""
-
-
-def scenes(photos: list[Path]) -> list[np.ndarray]:
-    """The photos, and close-ups of some, as uint8 images of the size `CELL`."""
-    images = []
-    for path in photos:
-        photo = pictures.read(path)
-        images.append(_fitted(photo))
-        if path.stem in CLOSE_UPS:
-            height, width = photo.shape[:2]
-            top, left, share = CLOSE_UPS[path.stem]
-            part = photo[round(top * height) :, round(left * width) : round((left + share) * width)]
-            images.append(_fitted(part[: part.shape[1] * 3 // 4]))
-    return images
-
-
-def _fitted(photo: np.ndarray) -> np.ndarray:
-    """Scaled until it covers `CELL` and cut to it, nearer to the top than to the bottom, where faces are."""
-    height, width = CELL
-    scale = max(width / photo.shape[1], height / photo.shape[0])
-    size = max(height, round(scale * photo.shape[0])), max(width, round(scale * photo.shape[1]))
-    photo = pictures.scaled(photo, *size)
-    top, left = (photo.shape[0] - height) // 4, (photo.shape[1] - width) // 2
-    return np.ascontiguousarray(photo[top : top + height, left : left + width])
 
 
 def gallery(model: SDPGAN, photos: list[Path]) -> np.ndarray:
-    """Paintings, each with its photo in a corner, `COLUMNS` a row; uint8 H x W x 3."""
+    """Paintings of photos cut to `CELL`, each with its photo in a corner, `COLUMNS` a row; uint8 H x W x 3."""
     cells = []
-    for photo in scenes(photos):
+    for path in photos:
+        photo = np.array(ImageOps.fit(Image.fromarray(pictures.read(path)), CELL[::-1], Image.Resampling.LANCZOS))
         cell = model.stylize(photo)
         small = pictures.scaled(photo, CELL[0] // 4, CELL[1] // 4)
         small = np.pad(small, ((3, 0), (0, 3), (0, 0)), constant_values=255)
@@ -91,7 +63,7 @@ def package(run: Path, name: str, photos: Path, limits: str = "", evaluation: st
     model.save_pretrained(folder, repo_id=name, model_card_kwargs=keywords)
     shutil.copyfile(run / DISCRIMINATOR_FILE, folder / DISCRIMINATOR_FILE)
     write_facts(folder, facts)
-    pictures.write(folder / "gallery.jpg", gallery(model, paths), quality=82, subsampling=2)
+    pictures.write(folder / "gallery.jpg", gallery(model, paths), quality=80, subsampling=2)
     return folder
 
 
