@@ -84,7 +84,7 @@ def test_the_teacher_paints_what_the_student_paints(trainer, teacher: Path):
 
 
 def test_a_student_comes_close_to_its_teacher(trainer, teacher: Path):
-    one = trainer("--initial_style", str(teacher), initialization_epochs=30, epochs=0, **LITE)
+    one = trainer("--initial_style", str(teacher), initialization_epochs=15, epochs=0, **LITE)
     held_out = batch_of(one, tuple(range(10_000, 10_008)))
 
     def distance() -> float:
