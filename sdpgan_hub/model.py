@@ -329,7 +329,9 @@ class SDPGAN(
         model.load_state_dict(checkpoint.read_weights(source.weights, shapes), strict=True, assign=True)
         model.source = source
         try:
-            return model.to(map_location).eval()
+            # faster on a CPU; elsewhere it is not known to pay
+            layout = torch.channels_last if torch.device(map_location).type == "cpu" else torch.preserve_format
+            return model.to(map_location, memory_format=layout).eval()  # type: ignore[call-overload]  # not in its stub
         except (AssertionError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise SDPGANError(f"The model cannot be put on the device {str(map_location)!r}: {reason}") from error

@@ -63,15 +63,20 @@ class Blur(nn.Module):
 
     Before a convolution of stride 2 it keeps frequencies from aliasing that the smaller map cannot hold (Zhang, ICML
     2019). Filter and convolution commute, so this costs less than filtering the convolution's output at stride 1.
+
+    Args:
+        margin: pixels by which the result is larger on each side, mirrored: the padding of the convolution after it.
     """
+
+    def __init__(self, margin: int = 0):
+        super().__init__()
+        self.margin = margin
 
     def forward(self, x: Tensor) -> Tensor:
         taps = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=x.device, dtype=x.dtype) / 16
         channels = int(x.shape[1])  # a number where ONNX is traced too, which wants kernels of known shapes
-        rows, columns = taps.view(1, 1, 5, 1), taps.view(1, 1, 1, 5)
-        x = F.pad(x, (2, 2, 2, 2), mode="reflect")
-        x = F.conv2d(x, rows.expand(channels, 1, 5, 1), groups=channels)
-        return F.conv2d(x, columns.expand(channels, 1, 1, 5), groups=channels)
+        x = F.pad(x, (2 + self.margin,) * 4, mode="reflect")
+        return F.conv2d(x, torch.outer(taps, taps).expand(channels, 1, 5, 5), groups=channels)
 
 
 _STATISTICS: ContextVar[dict[nn.Module, tuple[Tensor, Tensor]] | None] = ContextVar("statistics", default=None)
@@ -150,9 +155,13 @@ class Down(nn.Sequential):
         normalization: str = "instance",
         antialiasing: bool = False,
     ):
-        convolution = ReflectedConvolution(inputs, outputs, kernel, stride, bias=normalization == "pixel")
-        blur = [Blur()] if antialiasing and stride > 1 else []
-        super().__init__(*blur, *_block(convolution, outputs, normalization))
+        bias = normalization == "pixel"
+        if antialiasing and stride > 1:
+            convolution = nn.Conv2d(inputs, outputs, kernel, stride, bias=bias)
+            super().__init__(Blur(kernel // 2), *_block(convolution, outputs, normalization))
+        else:
+            convolution = ReflectedConvolution(inputs, outputs, kernel, stride, bias=bias)
+            super().__init__(*_block(convolution, outputs, normalization))
 
 
 class TransposedConvolution(nn.ConvTranspose2d):

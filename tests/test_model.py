@@ -265,6 +265,11 @@ def test_a_saved_model_comes_back_as_float32_rounded_to_half_precision_in_eval_m
     assert all(parameter.requires_grad for parameter in loaded.parameters())
 
 
+def test_on_a_cpu_weights_are_laid_out_as_the_faster_channels_last(saved):
+    for parameter in SDPGAN.from_pretrained(saved).parameters():
+        assert parameter.ndim < 4 or parameter.is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_the_weights_are_safetensors_in_the_dtype_asked_for(model, tmp_path, dtype):
     model.save_pretrained(tmp_path, dtype=dtype)

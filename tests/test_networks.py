@@ -197,6 +197,8 @@ def test_blur_is_the_binomial_filter_mirrored_at_the_border():
         expected = scipy.ndimage.convolve1d(expected, taps, axis, mode="mirror")
     np.testing.assert_allclose(Blur()(x).numpy(), expected, atol=1e-6)
     assert not list(Blur().parameters())
+    wider = np.pad(expected, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="reflect")
+    np.testing.assert_allclose(Blur(1)(x).numpy(), wider, atol=1e-6)
 
 
 @torch.no_grad()

@@ -115,6 +115,12 @@ def test_the_identity_loss_is_the_mean_absolute_difference():
     assert objective.identity_loss(repainted, painting).item() == pytest.approx(expected, rel=1e-6)
 
 
+def test_the_distillation_loss_is_the_mean_absolute_difference():
+    painting, taught = torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)
+    expected = np.abs(painting.numpy() - taught.numpy()).mean()
+    assert objective.distillation_loss(painting, taught).item() == pytest.approx(expected, rel=1e-6)
+
+
 def test_the_shift_loss_is_the_change_of_what_both_see():
     image = logits(0, 1, 3, 64, 64)
     further = torch.nn.functional.pad(image[:, :, 2:, 3:], (0, 3, 0, 2))

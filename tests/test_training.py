@@ -207,12 +207,14 @@ def test_weights_and_what_a_setting_means_for_the_networks():
 
 
 def test_every_term_is_weighed_by_its_setting_and_named_on_the_card():
-    settings = dataclasses.asdict(TrainingConfig(w_identity=3, w_shift=5))
+    settings = dataclasses.asdict(TrainingConfig(w_identity=3, w_shift=5, w_distill=7))
     said = provenance._weights(settings)
     for term in TERMS:
         if term.key is not None:
             assert f"{term.key} {settings[term.key]}" in said
-    assert said.count("beyond the paper") == 2 and provenance._first_terms(settings) == "L_con, L_sali, identity, shift"
+    assert said.count("beyond the paper") == 3
+    assert provenance._first_terms(settings) == "L_con, L_sali, identity, shift, distillation"
+    assert "w_con " not in provenance._weights(settings | {"w_con": 0})
 
 
 def test_a_config_file_and_the_command_line_are_read_strictly(tmp_path: Path):
@@ -232,7 +234,8 @@ def test_a_config_file_and_the_command_line_are_read_strictly(tmp_path: Path):
                         ("identity_chroma: -0.1", "identity_chroma"), ("discriminator: resnet", "discriminator"),
                         ("photo_scales: [1]", "photo_scales"), ("painting_scales: [2, 1]", "painting_scales"),
                         ("image_size: 64", "crop_size 256"), ("w_texture: 1", "w_texture"),
-                        ("adversarial_loss: wasserstein", "adversarial_loss"), ("a: [", "style.yaml")]:  # fmt: skip
+                        ("adversarial_loss: wasserstein", "adversarial_loss"), ("a: [", "style.yaml"),
+                        ("w_con: 0\ntrain_saliency: false", "initialization_epochs")]:  # fmt: skip
         path.write_text(text)
         with pytest.raises(SDPGANError, match=named):
             read_config(path)

@@ -137,9 +137,13 @@ class Trainer:
             self.accelerator.register_for_checkpointing(self.ema)
         self.shipped = self.model if self.ema is None else self.ema
         """What the style is made of: the moving average where there is one, else the current weights."""
+        teacher = None
+        if config.w_distill:
+            teacher = SDPGAN.from_pretrained(arguments.initial_style, map_location=self.accelerator.device)
+            teacher.requires_grad_(False).to(memory_format=self.memory_format)
         self.step = Step(
             config, self.accelerator, self.model, self.discriminator, self.vgg, prepared_model, prepared_discriminator,
-            self.shipped,
+            self.shipped, teacher,
         )  # fmt: skip
         if arguments.resume_from_checkpoint:
             self.resume(arguments.resume_from_checkpoint)

@@ -123,6 +123,11 @@ def shift_loss(painting: Tensor, shifted: Tensor, rows: int, columns: int) -> Te
     return F.l1_loss(shifted[:, :, inner[0], inner[1]].float(), moved[:, :, inner[0], inner[1]].float())
 
 
+def distillation_loss(painting: Tensor, taught: Tensor) -> Tensor:
+    """|| G(x) - T(x) ||_1: a small G learns what the G of a trained style paints of the same input; N x 3 x H x W."""
+    return F.l1_loss(painting.float(), taught.float())
+
+
 def with_chroma(image: Tensor, share: float) -> Tensor:
     """N x 3 x H x W in [-1, 1] with `share` of its colour differences from its luma."""
     return image if share == 1 else luma(image) + share * (image - luma(image))

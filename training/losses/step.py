@@ -19,7 +19,8 @@ from .perceptual import HEAD_LAYERS, PerceptualFeatures, memory_format
 class Step:
     """`backward(batch, number, weights)`; G and S are `model`, `shipped` is what the style is made of.
 
-    model, discriminator: as built; prepared_model, prepared_discriminator: as Accelerate wraps them.
+    model, discriminator: as built; prepared_model, prepared_discriminator: as Accelerate wraps them. teacher: T of the
+    distillation loss, where there is one.
     """
 
     def __init__(
@@ -32,9 +33,11 @@ class Step:
         prepared_model: nn.Module,
         prepared_discriminator: nn.Module,
         shipped: SDPGAN,
+        teacher: SDPGAN | None = None,
     ):
         self.config, self.accelerator, self.vgg = config, accelerator, vgg
         self.model, self.discriminator, self.shipped = model, discriminator, shipped
+        self.teacher = teacher
         self.prepared_model, self.prepared_discriminator = prepared_model, prepared_discriminator
         self.memory_format = memory_format(accelerator.device)
         self.previous_result = torch.empty(0)
@@ -56,7 +59,8 @@ class Step:
         repeats = max(1, count // 2)  # so many photos are painted twice, each in its turn, and so many paintings
         shifted = [(number * repeats + place) % count for place in range(repeats)]
         with self.accelerator.autocast():
-            outputs = self.prepared_model(*self.generator_inputs(batch, weights, shifted, *shift))
+            inputs = self.generator_inputs(batch, weights, shifted, *shift)
+            outputs = self.prepared_model(*inputs)
         # Backpropagate each loss to G(x) and S(x) first and free that network's activations; then run one backward pass
         # through G and S with the summed gradients. Peak memory is that of the largest network, not of all.
         leaves = [None if output is None else output.detach().float().requires_grad_() for output in outputs]
@@ -67,10 +71,12 @@ class Step:
         pyramids: dict[str, list[Tensor]] = {}
         with self.accelerator.autocast():
             with torch.no_grad():
-                photo_features = self.vgg(batch["photo"])
+                photo_features = self.vgg(batch["photo"]) if "con" in weights else None
                 if projected:
                     pyramids["painting"] = discriminators.pyramids(self.vgg, batch["painting"])
-            pyramid = discriminators.pyramids(self.vgg, stylized) if projected else [self.vgg(stylized)]
+            pyramid = discriminators.pyramids(self.vgg, stylized) if projected else []
+            if "con" in weights and not projected:
+                pyramid = [self.vgg(stylized)]
         pyramids["generated"] = [layer.detach() for layer in pyramid]
 
         if "gan" in weights:
@@ -79,12 +85,15 @@ class Step:
             losses["discriminator"] = loss.detach()
             numbers |= accuracies
 
-        mask = None
-        if config.saliency_mask:
-            mask = objective.saliency_mask(batch["reference"] if saliency is None else saliency, config.mask_peak)
-            if "photo_box" in batch:
-                mask = crop_and_resize(mask, batch["photo_box"], *stylized.shape[-2:])
-        terms = {"con": objective.content_loss(pyramid[len(HEAD_LAYERS) - 1 if projected else 0], photo_features, mask)}
+        terms = {}
+        if photo_features is not None:
+            mask = None
+            if config.saliency_mask:
+                mask = objective.saliency_mask(batch["reference"] if saliency is None else saliency, config.mask_peak)
+                if "photo_box" in batch:
+                    mask = crop_and_resize(mask, batch["photo_box"], *stylized.shape[-2:])
+            features = pyramid[len(HEAD_LAYERS) - 1 if projected else 0]
+            terms["con"] = objective.content_loss(features, photo_features, mask)
         if "gan" in weights:
             with self.accelerator.autocast():
                 pixels, heads = call_with_constant_parameters(
@@ -96,6 +105,11 @@ class Step:
             terms["identity"] = objective.identity_loss(painted[count : count + repeats], batch["painting"][:repeats])
         if "shift" in weights:
             terms["shift"] = objective.shift_loss(painted[shifted], painted[-repeats:], *shift)
+        if "distill" in weights:
+            assert self.teacher is not None
+            with torch.no_grad(), self.accelerator.autocast():
+                taught = self.teacher(*(one if one is None else one[:count] for one in inputs))[0]
+            terms["distill"] = objective.distillation_loss(stylized, taught)
         self.backpropagate(terms, weights, losses)
         del terms, pyramid, pyramids
         self.backpropagate(self.saliency_terms(batch, stylized, saliency, weights), weights, losses)

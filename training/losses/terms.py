@@ -34,10 +34,11 @@ class Term:
 
 
 TERMS = (
-    Term("con", "L_con", "w_con"),
+    Term("con", "L_con", "w_con", ("w_con",)),
     Term("con_s", "L_con_s", "w_con_s", ("saliency_network", "w_con_s"), adversarial=True),
     Term("sali", "L_sali", "w_sali", ("saliency_network", "train_saliency")),
     Term("gan", "L_GAN", None, adversarial=True),
     Term("identity", "identity", "w_identity", ("w_identity",), beyond_the_paper=True),
     Term("shift", "shift", "w_shift", ("w_shift",), beyond_the_paper=True),
+    Term("distill", "distillation", "w_distill", ("w_distill",), beyond_the_paper=True),
 )

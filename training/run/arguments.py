@@ -33,7 +33,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--initial_style",
         metavar="NAME|FOLDER|HUB_ID",
         help="start from the G, S and, where it was kept, D of this style (default: from random weights); its networks "
-        "must be the config's",
+        "must be the config's, but G may have fewer residual blocks",
     )
     parser.add_argument("--vgg_weights", type=Path, help="VGG-19 as a safetensors file (default: timm's download)")
     parser.add_argument("--mixed_precision", choices=("no", "fp16", "bf16"), help="default: Accelerate's setting")
@@ -79,6 +79,8 @@ def read_command_line(argv: list[str] | None = None) -> tuple[argparse.Namespace
         value = getattr(arguments, key)
         if value is not None and value < (0 if key == "max_minutes" else 1):
             raise SDPGANError(f"--{key} is {value}; it must be at least {0 if key == 'max_minutes' else 1}.")
+    if config.w_distill and arguments.initial_style is None:
+        raise SDPGANError(f"w_distill is {config.w_distill}; name the style to learn from with --initial_style.")
     if arguments.push_to_hub is not None:
         from ..publish import check_repository
 

@@ -110,6 +110,9 @@ class TrainingConfig:
     the photo's."""
     w_shift: float = 0.0
     """Of the change of one photo's painting when its crop starts 1 to 3 px further, beyond Eq. 1; 0: not computed."""
+    w_distill: float = 0.0
+    """Of |G(x) - T(x)|_1, where T is the G of --initial_style, beyond Eq. 1: a smaller G learns its paintings; 0: not
+    computed."""
     saliency_mask: bool = True
     """False: L_con without the mask of Eq. 4 (Fig. 9 (d)); without `saliency_network` too, what ref. [8] minimises."""
     mask_peak: float = 2.0
@@ -161,6 +164,8 @@ class TrainingConfig:
             raise SDPGANError(f"crop_size is {self.crop_size}; w_shift needs one of at least 64.")
         if self.brush_size and not self.saliency_size:
             raise SDPGANError(f"brush_size is {self.brush_size}; it needs a saliency_size, such as 128.")
+        if self.initialization_epochs and not any(term.active(vars(self)) for term in TERMS if not term.adversarial):
+            raise SDPGANError("w_con is 0 and the initialisation phase has no other loss; set initialization_epochs 0.")
         if self.crop_size > self.image_size:
             raise SDPGANError(f"crop_size {self.crop_size} is larger than image_size {self.image_size}; lower it.")
 

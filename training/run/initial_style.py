@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from safetensors.torch import load_file
+from torch import Tensor, nn
 
 from sdpgan_hub import SDPGAN, styles
 from sdpgan_hub.errors import SDPGANError
@@ -14,6 +15,8 @@ from .provenance import DISCRIMINATOR_FILE
 def load(name: str, model: SDPGAN, discriminator: PatchDiscriminator | ProjectedDiscriminator) -> str | None:
     """G and S of the style `name` and, where it was kept and fits, its D. Adam and the schedule start anew.
 
+    A G of fewer residual blocks takes some of the style's, at even distances.
+
     Returns None where D was loaded, else why not: "" where the style has none, or a warning.
 
     Raises:
@@ -21,7 +24,7 @@ def load(name: str, model: SDPGAN, discriminator: PatchDiscriminator | Projected
     """
     style = SDPGAN.from_pretrained(name)
     try:
-        model.load_state_dict(style.state_dict())
+        model.load_state_dict(_fewer_blocks(style, model.config["residual_blocks"]))
     except RuntimeError as error:
         here, there = model.config, style.config
         differs = next((key for key in here if here[key] != there[key]), "a layer")
@@ -40,3 +43,13 @@ def load(name: str, model: SDPGAN, discriminator: PatchDiscriminator | Projected
         return f"warning: the D of {name} has other layers; D starts anew"
     discriminator.load_state_dict({key: value.float() for key, value in kept.items()})
     return None
+
+
+def _fewer_blocks(style: SDPGAN, count: int) -> dict[str, Tensor]:
+    """A style's weights; where it has more than `count` blocks, the middle ones of `count` equal runs of them."""
+    blocks, state = style.generator.residual, style.state_dict()
+    if count >= len(blocks):
+        return state
+    kept = [int((number + 0.5) * len(blocks) / count) for number in range(count)]
+    style.generator.residual = nn.Sequential(*(blocks[number] for number in kept))
+    return style.state_dict()

@@ -133,9 +133,10 @@ def _weights(config: dict[str, Any]) -> str:
     """Each term with its weight, those of Eq. 1 first."""
     there = [term for term in TERMS if term.key and term.active(config)]
     said = {term.name: f"{term.key} {config[term.key]}" for term in there}
-    said["con"] += f" (x {config['w_con_decay']} every {config['w_con_decay_epochs']} epochs)"
-    if config["saliency_mask"] and config["mask_peak"] != TrainingConfig.mask_peak:
-        said["con"] += f", the mask of Eq. 4 up to {config['mask_peak']} (the paper: {TrainingConfig.mask_peak})"
+    if "con" in said:
+        said["con"] += f" (x {config['w_con_decay']} every {config['w_con_decay_epochs']} epochs)"
+        if config["saliency_mask"] and config["mask_peak"] != TrainingConfig.mask_peak:
+            said["con"] += f", the mask of Eq. 4 up to {config['mask_peak']} (the paper: {TrainingConfig.mask_peak})"
     return ", ".join(said[term.name] + " (beyond the paper)" * term.beyond_the_paper for term in there)
 
 

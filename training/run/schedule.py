@@ -42,7 +42,7 @@ class Schedule:
         settings, adversarial = vars(self.config), self.adversarial(step)
         terms = [term for term in TERMS if term.active(settings) and (adversarial or not term.adversarial)]
         weights = {term.name: 1.0 if term.key is None else settings[term.key] for term in terms}
-        return weights | {"con": self.w_con(step)}
+        return weights | ({"con": self.w_con(step)} if "con" in weights else {})
 
     def learning_rate(self, step: int) -> float:
         """Of G and S; D's falls with it."""

@@ -1,0 +1,108 @@
+"""A style with fewer residual blocks learns what its teacher, the --initial_style, paints of the same input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from training_fixtures import batch_of
+
+from sdpgan_hub import SDPGAN
+from sdpgan_hub.errors import SDPGANError
+
+try:
+    from training.losses import discriminators
+    from training.run import initial_style
+    from training.run.arguments import read_command_line
+except (ImportError, RuntimeError) as error:  # torchvision of another torch build raises RuntimeError
+    pytest.skip(f"the extra 'training' is not installed ({error})", allow_module_level=True)
+
+NETWORKS = {"base_channels": 4, "normalization": "pixel", "saliency_size": 32, "noise": 0.1, "brush_size": 32}
+LITE = NETWORKS | {
+    "residual_blocks": 2, "train_saliency": "false", "w_con": 0, "w_con_s": 0, "w_distill": 1, "learning_rate": 2e-3,
+    "use_ema": "false",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory) -> Path:
+    """Six blocks that matter: as they are built, residuals are a tenth of what they are added to."""
+    torch.manual_seed(0)
+    model, folder = SDPGAN(**NETWORKS, residual_blocks=6), tmp_path_factory.mktemp("teacher")
+    with torch.no_grad():
+        for block in model.generator.residual:
+            block.body[-1].weight.mul_(10)
+        model.generator.output[0].weight.mul_(10)
+    model.save_pretrained(folder, dtype=torch.float32)
+    return folder
+
+
+@pytest.mark.parametrize(("count", "kept"), [(6, range(6)), (4, (0, 2, 3, 5)), (3, (1, 3, 5)), (2, (1, 4)), (1, (3,))])
+def test_fewer_blocks_are_the_teachers_at_even_distances(teacher: Path, count: int, kept):
+    style, model = SDPGAN.from_pretrained(teacher), SDPGAN(**NETWORKS, residual_blocks=count)
+    initial_style.load(str(teacher), model, discriminators.build("patch", 4))
+    assert len(model.generator.residual) == count
+    for block, number in zip(model.generator.residual, kept, strict=True):
+        for name, value in style.generator.residual[number].state_dict().items():
+            assert torch.equal(block.state_dict()[name], value)
+    rest = {name: value for name, value in model.state_dict().items() if ".residual." not in name}
+    assert len(rest) > 10 and all(torch.equal(value, style.state_dict()[name]) for name, value in rest.items())
+
+
+@pytest.mark.parametrize(("key", "value"), [("residual_blocks", 7), ("base_channels", 8)])
+def test_a_style_with_fewer_blocks_or_of_another_width_is_no_start(teacher: Path, key: str, value: int):
+    model = SDPGAN(**{**NETWORKS, "residual_blocks": 2, key: value})
+    with pytest.raises(SDPGANError, match=f"{key} .*{value}"):
+        initial_style.load(str(teacher), model, discriminators.build("patch", 4))
+
+
+def test_distillation_alone_runs_neither_vgg_nor_d(trainer, teacher: Path):
+    one = trainer("--initial_style", str(teacher), initialization_epochs=1, **LITE)
+    batch, ran = batch_of(one), []
+    one.vgg.layers[0].register_forward_hook(lambda *_: ran.append("VGG"))
+    one.discriminator.register_forward_hook(lambda *_: ran.append("D"))
+    numbers = one.backward(batch)
+    assert {name for name in numbers if name.startswith("loss/")} == {"loss/distill"} and not ran
+    assert all(parameter.grad is not None for parameter in one.model.generator.parameters())
+    assert all(parameter.grad is None for parameter in one.step.teacher.parameters())
+
+
+def test_the_teacher_paints_what_the_student_paints(trainer, teacher: Path):
+    one = trainer("--initial_style", str(teacher), **LITE, w_identity=1, w_shift=1, crop_size=64, image_size=64)
+    seen: list[list[torch.Tensor]] = []
+    given: list[torch.Tensor] = []
+    one.model.register_forward_hook(lambda module, inputs, output: seen.append([*inputs, output[0]]))
+    one.step.teacher.register_forward_hook(lambda module, inputs, output: given.extend([*inputs, output[0]]))
+    loss = one.backward(batch_of(one))["loss/distill"]
+    student = seen[-1]  # before it paints the first size of the second photo
+    assert len(student[0]) == 4 and len(given[0]) == 2  # two photos, one painting and a shifted photo
+    for whole, part in zip(student[:4], given[:4], strict=True):
+        assert torch.equal(whole[:2], part)
+    assert loss.item() == pytest.approx((student[4][:2] - given[4]).abs().mean().item(), rel=1e-5)
+    assert loss > 0.01
+
+
+def test_a_student_comes_close_to_its_teacher(trainer, teacher: Path):
+    one = trainer("--initial_style", str(teacher), initialization_epochs=20, epochs=0, **LITE)
+    held_out = batch_of(one, tuple(range(10_000, 10_008)))
+
+    def distance() -> float:
+        paintings = [net(held_out["photo"], held_out["photo_whole"], held_out["photo_box"])[0] for net in networks]
+        return (paintings[0] - paintings[1]).abs().mean().item()
+
+    networks = (one.model, one.step.teacher)
+    with torch.no_grad():
+        before = distance()
+        with torch.enable_grad():
+            assert one.train() == 0
+        after = distance()
+    assert after < 0.6 * before, (before, after)
+    shipped = SDPGAN.from_pretrained(one.output)
+    assert shipped.config["residual_blocks"] == 2
+    assert "distillation" not in shipped.config and "w_distill" in (one.output / "README.md").read_text()
+
+
+def test_a_distillation_without_a_teacher_is_refused(launcher, tmp_path: Path):
+    with pytest.raises(SDPGANError, match=r"w_distill .*--initial_style"):
+        read_command_line(launcher.arguments(tmp_path / "style", w_distill=2))
