@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Makes a shipped style of a finished training: weights, D, config, provenance, and a card with a gallery.
+"""Makes a shipped style of a finished training: weights, D if it is kept, config, provenance, card and gallery.
 
     python training/package_style.py --run OUTPUT_OF_TRAIN --name vangogh
 
@@ -61,7 +61,8 @@ def package(run: Path, name: str, photos: Path, limits: str = "", evaluation: st
     }
     keywords |= {key: text for key, text in (("limits", limits), ("evaluation", evaluation)) if text}
     model.save_pretrained(folder, repo_id=name, model_card_kwargs=keywords)
-    shutil.copyfile(run / DISCRIMINATOR_FILE, folder / DISCRIMINATOR_FILE)
+    if (run / DISCRIMINATOR_FILE).exists():
+        shutil.copyfile(run / DISCRIMINATOR_FILE, folder / DISCRIMINATOR_FILE)
     write_facts(folder, facts)
     pictures.write(folder / "gallery.jpg", gallery(model, paths), quality=80, subsampling=2)
     return folder
