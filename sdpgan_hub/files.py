@@ -19,7 +19,7 @@ from typing import IO, Any, cast
 
 import numpy as np
 import PIL.Image
-from PIL import ImageOps
+from PIL import ExifTags, ImageOps
 
 from . import color
 from .errors import SDPGANError, SDPGANWarning
@@ -190,6 +190,8 @@ def frames(image: PIL.Image.Image, name: str, count: int, belongings: Belongings
             with image_errors(name):
                 image.seek(number)
         frame = upright(image, name)
+        if count > 1 and frame is image:
+            frame = image.copy()
         if index == 0:
             belongings.format = image.format
             belongings.profile = image.info.get("icc_profile")
@@ -203,7 +205,7 @@ def frames(image: PIL.Image.Image, name: str, count: int, belongings: Belongings
 
 
 def upright(image: PIL.Image.Image, name: str | None = None) -> PIL.Image.Image:
-    """A decoded copy of `image`, turned and mirrored as its EXIF orientation says."""
+    """`image`, decoded, where its EXIF has no orientation to heed, else a copy, turned and mirrored as it says."""
     name = name or getattr(image, "filename", "") or f"The {image.mode} image"
     with image_errors(name):
         try:
@@ -213,9 +215,9 @@ def upright(image: PIL.Image.Image, name: str | None = None) -> PIL.Image.Image:
                 raise
             image = _without_its_end(image, name)
     try:
-        return ImageOps.exif_transpose(image)
+        return image if image.getexif().get(ExifTags.Base.Orientation, 1) == 1 else ImageOps.exif_transpose(image)
     except Exception:  # EXIF that Pillow cannot parse says nothing about the orientation; the pixels are whole
-        return image.copy()
+        return image
 
 
 def pixels(image: PIL.Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | None]:
