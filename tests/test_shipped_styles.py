@@ -20,7 +20,7 @@ from skimage.metrics import structural_similarity
 from sdpgan_hub import SDPGAN, styles
 from training.package_style import CELL, COLUMNS, GAP, gallery
 
-NAMES = ("monet", "peppercarrot", "ukiyoe", "vangogh")
+NAMES = ("monet", "peppercarrot", "ukiyoe", "vangogh", "vangogh-lite")
 EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "space" / "examples").glob("*.jpg"))
 SIDE = 128
 LUMA = np.array([0.299, 0.587, 0.114])
