@@ -25,7 +25,7 @@ except (ImportError, RuntimeError) as error:  # torchvision of another torch bui
 from training_fixtures import TINY
 
 CONFIGS = Path(__file__).resolve().parents[1] / "training" / "configs"
-BASES = ("ablation", "monet", "peppercarrot", "quick", "start", "ukiyoe", "vangogh")
+BASES = ("ablation", "lite", "monet", "peppercarrot", "quick", "start", "ukiyoe", "vangogh")
 """Configs of whole trainings, which are no ablations."""
 
 
