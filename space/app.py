@@ -144,8 +144,9 @@ The painting is as large as your photo. Where the photo's longer side is above {
 Any Hugging Face repository that holds an SDP-GAN style can be used too: type its id, such as `org/sdpgan-name`, as the
 style. Programs can call `/stylize`; *Use via API* below shows how.
 
-Example photos: NASA, SpaceX and the U.S. Navy (public domain), Rachel Michetti, Lav Varshney and Stefan van der Walt
-(CC0), danielbuechele and vultilion (CC BY 2.0).
+Example photos: NASA, U.S. Navy, Alf van Beem, Derek Jensen, John Severns, Simon Steinberger and Seth Zeigler (public
+domain), Rachel Michetti and Stefan van der Walt (CC0), danielbuechele and vultilion (CC BY 2.0), Aitzol Berasategi
+(CC BY 4.0).
 """
 
 

@@ -504,6 +504,10 @@ def test_the_examples_are_small_photos_with_a_source():
     assert len(examples) == 12
     assert [path.name for path in examples if path.stat().st_size > 90_000] == []
     assert sorted(path.name for path in examples) == re.findall(r"^\| `(.+\.jpg)` \|", sources, re.MULTILINE)
+    page = " ".join((SPACE / "app.py").read_text().split())
+    rows = re.findall(r"^\| `.+?\|.+?\| (.+?) \|", sources, re.MULTILINE)  # by whom, and the terms
+    for by in (re.sub(r" \(Flickr.*?\)|James S. Davis, ", "", row).split(",")[0] for row in rows):
+        assert by in page, f"the page does not credit {by}"
 
 
 def test_starting_the_space_leaves_its_folder_as_it_was(url):

@@ -33,6 +33,12 @@ CELL = (384, 512)
 """Height and width of a painting in the gallery, in pixels."""
 GAP = 8
 COLUMNS = 3
+CREDITS = (
+    "Photos, cut and shrunk: NASA, U.S. Navy, Alf van Beem, Derek Jensen, John Severns, Simon Steinberger, Seth Zeigler "
+    "(public domain), Rachel Michetti, Stefan van der Walt (CC0), danielbuechele, vultilion (CC BY 2.0), Aitzol "
+    "Berasategi (CC BY 4.0)."
+)
+"""Of space/examples, as its README.md has them; another --photos takes other credits."""
 
 
 def gallery(model: SDPGAN, photos: list[Path]) -> np.ndarray:
@@ -56,8 +62,7 @@ def package(run: Path, name: str, photos: Path, limits: str = "", evaluation: st
     paths = image_files(photos)
     keywords = card_keywords(facts) | {
         "gallery": "![Paintings, each with its photo in the corner](gallery.jpg)\n\n"
-        "Painted by these weights at 512 x 384 px; the photo is in the corner (sources and terms in "
-        "space/examples/README.md)."
+        f"Painted by these weights at 512 x 384 px; the photo is in the corner. {CREDITS}"
     }
     keywords |= {key: text for key, text in (("limits", limits), ("evaluation", evaluation)) if text}
     model.save_pretrained(folder, repo_id=name, model_card_kwargs=keywords)
