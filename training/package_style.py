@@ -35,8 +35,8 @@ GAP = 8
 COLUMNS = 3
 CREDITS = (
     "Photos, cut and shrunk: NASA, U.S. Navy, Alf van Beem, Derek Jensen, John Severns, Simon Steinberger, Seth "
-    "Zeigler (public domain), Rachel Michetti, Stefan van der Walt (CC0), danielbuechele, vultilion (CC BY 2.0), Aitzol "
-    "Berasategi (CC BY 4.0)."
+    "Zeigler (public domain), Rachel Michetti, Stefan van der Walt (CC0), danielbuechele, vultilion (CC BY 2.0), "
+    "Aitzol Berasategi (CC BY 4.0)."
 )
 """Of space/examples, as its README.md has them; another --photos takes other credits."""
 
