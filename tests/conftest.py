@@ -7,14 +7,26 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 from hub_server import hub  # noqa: F401
 from training_fixtures import images, inception, launcher, trainer, vgg_weights  # noqa: F401
+
+from sdpgan_hub import SDPGAN
 
 
 def beside_the_checkout(part: str) -> Path:
     folder = Path(os.environ.get("SDPGAN_SHARED", Path(__file__).resolve().parents[2] / "shared"))
     if not (folder / part).is_dir():
         pytest.skip(f"{folder / part} is not on this machine")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    """A saved SDP-GAN of real layout and little width."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("styles") / "tiny"
+    SDPGAN(base_channels=4, residual_blocks=1).save_pretrained(folder)
     return folder
 
 

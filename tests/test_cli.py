@@ -14,7 +14,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import sdpgan_hub
@@ -33,15 +32,6 @@ def picture(height: int = 33, width: int = 46, seed: int = 0) -> np.ndarray:
     image = cv2.GaussianBlur(rng.integers(0, 120, (height, width, 3), dtype=np.uint8), (0, 0), 2)
     cv2.circle(image, (width // 2, height // 2), min(height, width) // 4, (240, 180, 60), -1)
     return image
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> Path:
-    """A saved SDP-GAN of real layout and little width."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("styles") / "tiny"
-    SDPGAN(base_channels=4, residual_blocks=1).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

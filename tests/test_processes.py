@@ -19,18 +19,10 @@ import torch
 from PIL import Image
 from training_fixtures import ROOT
 
-from sdpgan_hub import SDPGAN, cli
+from sdpgan_hub import cli
 
 if importlib.util.find_spec("accelerate") is None:
     pytest.skip("accelerate is not installed", allow_module_level=True)
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> Path:
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("styles") / "tiny"
-    SDPGAN(base_channels=4, residual_blocks=1).save_pretrained(folder)
-    return folder
 
 
 def add_photos(folder: str, *names: str) -> None:
