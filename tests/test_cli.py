@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from assertions import one_line
 from PIL import Image
 
 import sdpgan_hub
@@ -58,13 +59,6 @@ def files(folder: str | Path) -> list[str]:
 def pixels(path: str | Path) -> np.ndarray:
     with Image.open(path) as image:
         return np.asarray(image)
-
-
-def one_line(capsys: pytest.CaptureFixture) -> str:
-    """What was written on stderr, which is one line."""
-    errors = capsys.readouterr().err
-    assert errors.count("\n") == 1, errors
-    return errors
 
 
 # stylize

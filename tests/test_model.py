@@ -15,10 +15,11 @@ import pytest
 import safetensors.torch
 import torch
 import torch.nn.functional as F
+from assertions import refusal
 from huggingface_hub import ModelCard
 from skimage import data
 
-from sdpgan_hub import SDPGAN, SDPGANError, checkpoint, filters, imaging
+from sdpgan_hub import SDPGAN, checkpoint, filters, imaging
 
 TINY = {"base_channels": 4, "residual_blocks": 1}
 DEPARTED = {
@@ -64,16 +65,6 @@ def photo() -> np.ndarray:
 def signed(image: np.ndarray) -> torch.Tensor:
     """uint8 H x W x 3 as the networks take it."""
     return imaging.to_signed(torch.from_numpy(image).permute(2, 0, 1)[None])
-
-
-def refusal(call, *named: object) -> str:
-    """The one sentence with which `call` is refused, each of `named` in it."""
-    with pytest.raises(SDPGANError) as error:
-        call()
-    message = str(error.value)
-    assert message and "\n" not in message
-    assert all(str(name) in message for name in named), message
-    return message
 
 
 def rounded_to_half(model: SDPGAN) -> dict[str, torch.Tensor]:

@@ -6,8 +6,9 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from assertions import refusal
 from skimage import data
-from test_model import DEPARTED, TINY, built, refusal
+from test_model import DEPARTED, TINY, built
 
 from sdpgan_hub import SDPGAN, imaging, pipeline
 from sdpgan_hub.pipeline import Painter, Photo, Tile, tiles

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from assertions import refusal
 from safetensors.torch import load_file, save_file
 from training_fixtures import batch_of
 
@@ -166,8 +167,7 @@ def test_photos_that_are_painted_over_keep_their_target_and_the_others_stay(trai
 
 
 def test_an_unprepared_folder_is_refused(images: Path, tmp_path: Path):
-    with pytest.raises(SDPGANError, match="prepare"):
-        UnpairedImages(images / "photos", images / "paintings", tmp_path, TrainingConfig())
+    refusal(lambda: UnpairedImages(images / "photos", images / "paintings", tmp_path, TrainingConfig()), "prepare")
 
 
 def test_the_remaining_sample_numbers_are_those_not_seen():
