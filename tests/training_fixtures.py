@@ -37,13 +37,19 @@ if importlib.util.find_spec("timm") is not None:
 
 @pytest.fixture(scope="session")
 def vgg_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of VGG-19's layers up to conv4_4 with random weights; what is tested with it does not depend on them."""
+    """That of `write_vgg`; what is tested with it does not depend on its weights."""
+    path = tmp_path_factory.mktemp("vgg") / "vgg19.safetensors"
+    write_vgg(path)
+    return path
+
+
+def write_vgg(path: Path) -> None:
+    """A file of VGG-19's layers up to conv4_4 with random weights."""
     import timm
     from safetensors.torch import save_file
 
     from training.losses.perceptual import CONV4_4
 
-    path = tmp_path_factory.mktemp("vgg") / "vgg19.safetensors"
     with torch.device("meta"):
         layers = timm.create_model("vgg19").features[: CONV4_4 + 1]
     random = torch.Generator().manual_seed(0)
@@ -52,7 +58,6 @@ def vgg_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scale = (2 / (value.shape[1] * 9)) ** 0.5 if value.ndim == 4 else 0.0
         state[f"features.{name}"] = (torch.randn(value.shape, generator=random) * scale).half()
     save_file(state, path)
-    return path
 
 
 @pytest.fixture(scope="session")
