@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import pickle
-import tarfile
 from pathlib import Path
 
 import cv2
@@ -14,6 +12,7 @@ import torch
 from assertions import refusal
 from PIL import Image
 from test_prepare import picture
+from test_sources import shard
 
 from sdpgan_hub.files import read_rgb
 from training.data.cache import prepare, saliency_path
@@ -113,13 +112,7 @@ def test_samples_of_a_folder_a_list_and_shards_that_are_deleted_once_prepared_ar
     pytest.importorskip("datasets")
     photos, paintings, cache = write(tmp_path / "photos", 3), write(tmp_path / "paintings", 4), tmp_path / "cache"
     (tmp_path / "photos.txt").write_text("\n".join(f"photos/{seed:03}.png" for seed in range(3)))
-    (tmp_path / "shards").mkdir()
-    with tarfile.open(tmp_path / "shards/0.tar", "w") as tar:
-        for seed in range(3):
-            content = (photos / f"{seed:03}.png").read_bytes()
-            entry = tarfile.TarInfo(f"{seed:03}.png")
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
+    shard(tmp_path / "shards/0.tar", {path.name: path.read_bytes() for path in sorted(photos.iterdir())})
     datas = []
     for source in (photos, tmp_path / "photos.txt", f"{tmp_path}/shards:train"):
         prepare(source, paintings, cache, references=False, workers=1, progress=False)

@@ -351,10 +351,7 @@ def test_a_list_is_read_in_the_encoding_that_its_editor_writes(listed: Path, enc
 
 def test_lists_that_are_not_there_empty_or_binary_are_refused(tmp_path: Path):
     refusal(lambda: open_source(tmp_path / "none.txt"), "none.txt")
-    for content, sentence in (
-        (b"# nothing\n", "names no image"),
-        (b"\xff\xfe\x00", "text file of paths"),
-    ):
+    for content, sentence in ((b"# nothing\n", "names no image"), (b"\xff\xfe\x00", "text file of paths")):
         (tmp_path / "list.txt").write_bytes(content)
         with pytest.raises(SDPGANError, match=sentence):
             open_source(tmp_path / "list.txt").files(tmp_path)

@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 
 from sdpgan_hub.errors import SDPGANError
 
-from ..data.sources import image_files
+from ..data.sources import image_files, spread
 from .style import Squares, load_network
 
 PHOTO = "photo"
@@ -217,6 +217,4 @@ def _images(name: str, folders: Folders, limit: int) -> list[Path]:
     found = files(folders)
     if len(found) < MIN_IMAGES:
         raise SDPGANError(f"{name} has {len(found)} images; the classifier needs at least {MIN_IMAGES} of each.")
-    if len(found) <= limit:
-        return found
-    return [found[round(place)] for place in np.linspace(0, len(found) - 1, limit)]
+    return spread(found, limit)
