@@ -144,17 +144,8 @@ def test_settings_out_of_range_are_refused_by_name(three_shots: Path, tmp_path: 
 
 def test_the_command_extracts_several_films_and_refuses_two_of_one_name(three_shots: Path, tmp_path: Path, capsys):
     other = film(tmp_path / "other.avi", [scene(7), scene(8)])
-    frames = [
-        "frames",
-        str(three_shots),
-        str(other),
-        "--output",
-        str(tmp_path / "paintings"),
-        "--quiet",
-        "--every",
-        "1",
-    ]
-    assert prepare.main(frames) == 0
+    films = [str(three_shots), str(other)]
+    assert prepare.main(["frames", *films, "--output", str(tmp_path / "paintings"), "--quiet", "--every", "1"]) == 0
     assert "3 frames kept, 27 duplicates dropped" in capsys.readouterr().out
     assert len(image_files(tmp_path / "paintings")) == 5
     assert main([str(other), str(tmp_path / "other.mp4"), "--output", str(tmp_path)]) == 2

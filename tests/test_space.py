@@ -7,7 +7,6 @@ import itertools
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -19,13 +18,13 @@ import pytest
 import torch
 from hub_server import LoopbackHub, running_hub
 from PIL import Image, ImageCms
+from training_fixtures import ROOT, free_port
 
 from sdpgan_hub import SDPGAN, color
 
 pytest.importorskip("gradio")
 gradio_client = pytest.importorskip("gradio_client")
 
-ROOT = Path(__file__).resolve().parents[1]
 SPACE = ROOT / "space"
 COFFEE = SPACE / "examples" / "coffee.jpg"
 MAX_SIDE = 320
@@ -163,12 +162,6 @@ def phone(visit: Callable[..., object]) -> object:
 def untouched(visit: Callable[..., object]) -> object:
     """The page as it opens, for what it refuses."""
     return visit()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def upload(page: object, path: Path) -> None:

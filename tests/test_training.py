@@ -132,14 +132,9 @@ def test_with_a_brush_size_every_other_photo_is_twice_as_large_and_painted_over(
 
 
 BRUSH = {
-    "saliency_size": 32,
-    "brush_size": 32,
-    "noise": 0.1,
-    "w_identity": 1,
-    "w_shift": 1,
-    "crop_size": 64,
+    "saliency_size": 32, "brush_size": 32, "noise": 0.1, "w_identity": 1, "w_shift": 1, "crop_size": 64,
     "image_size": 64,
-}
+}  # fmt: skip
 
 
 def test_photos_are_painted_once_more_from_their_next_pixels(trainer):

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -197,6 +198,19 @@ def trainer(launcher: Launcher, tmp_path: Path) -> Iterator[Callable]:
 
     yield build
     AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def ranks(count: int) -> list[dict[str, str]]:
+    """The environments of `count` processes as torchrun starts them."""
+    shared = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    return [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
 
 
 def batch_of(trainer, numbers: tuple[int, ...] = (0, 1)) -> dict[str, torch.Tensor]:

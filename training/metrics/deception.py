@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
@@ -26,6 +25,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from sdpgan_hub.errors import SDPGANError
+from sdpgan_hub.files import opened
 
 from ..data.sources import image_files, spread
 from .style import Squares, load_network
@@ -199,11 +199,8 @@ class Classifier:
 
 
 def _shorter_side(file: Path) -> int:
-    try:
-        with PIL.Image.open(file) as image:
-            return min(image.size)
-    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-        raise SDPGANError(f"{file} cannot be read as an image ({error}); repair or remove it.") from error
+    with opened(file) as image:
+        return min(image.size)
 
 
 def files(folders: Folders) -> list[Path]:
