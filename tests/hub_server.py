@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import re
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -136,18 +135,6 @@ class LoopbackHub:
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         }
         return inherited | client | ({"HF_TOKEN": token} if token else {}) | extra
-
-    def run(self, script: str, home: Path, *arguments: str, **environment: str) -> str:
-        """What the Python `script` prints in a client process of its own; fails the test if the process fails."""
-        process = subprocess.run(
-            [sys.executable, "-c", script, *arguments],
-            env=self.environment(home, **environment),
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert process.returncode == 0, process.stderr
-        return process.stdout
 
 
 @contextmanager
