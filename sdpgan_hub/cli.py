@@ -647,7 +647,7 @@ def _without_existing(jobs: Jobs, options: argparse.Namespace) -> Jobs:
         jobs[:] = [job for job in jobs if job not in existing]
         jobs.skipped = len(existing)
         return jobs
-    if existing and not (options.overwrite or options.skip_existing):
+    if existing and not options.overwrite:
         more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
         raise UsageError(f"{existing[0].output} exists{more}; add --overwrite or --skip-existing, or change -o.")
     return jobs
@@ -736,6 +736,8 @@ def _do(job: Job, process: Process, film: Film | None, options: argparse.Namespa
 
 def _paint(job: Job, process: Process, options: argparse.Namespace) -> None:
     """One file from its input to its output, frame by frame; what the output cannot hold is said before painting."""
+    from .scene import Scene
+
     source: str | BytesIO = job.input
     name = job.input
     if job.input == STANDARD:
@@ -749,7 +751,7 @@ def _paint(job: Job, process: Process, options: argparse.Namespace) -> None:
     with files.opened(source, name) as image:
         count = 1 if options.first_frame else files.frame_count(image)
         _check_holds(format, image, count, name)
-        scene = _scene() if count > 1 and image.format != "TIFF" else None
+        scene = Scene() if count > 1 and image.format != "TIFF" else None
         results = [process(frame, scene) for frame in files.frames(image, name, count, belongings)]
     data = files.encode(results, format, belongings, quality=options.quality, keep_metadata=options.keep_metadata)
     if job.output == STANDARD:
@@ -757,12 +759,6 @@ def _paint(job: Job, process: Process, options: argparse.Namespace) -> None:
         sys.stdout.buffer.flush()
     else:
         files.write_whole(job.output, data)
-
-
-def _scene() -> Scene:
-    from .scene import Scene
-
-    return Scene()
 
 
 def _check_holds(format: str, image: Image.Image, count: int, name: str) -> None:

@@ -572,7 +572,7 @@ def test_the_saliency_command_prints_the_network_beside_the_references(photos, o
     assert "has no saliency maps" in capsys.readouterr().err
 
 
-def test_what_cannot_be_measured_is_one_sentence(photos, paintings, classes, inception, vgg_weights, tmp_path):
+def test_what_cannot_be_measured_is_one_sentence(photos, paintings, classes, inception, vgg_weights, tiny, tmp_path):
     def refused(match: str, **arguments) -> None:
         with pytest.raises(SDPGANError, match=match):
             scored(**{"photos": photos, "paintings": paintings, "inception": inception, "vgg": vgg_weights} | arguments)
@@ -590,9 +590,7 @@ def test_what_cannot_be_measured_is_one_sentence(photos, paintings, classes, inc
     refused("No mask in", outputs=photos / "photos", masks=paintings)
     refused("keep_detail and robustness.*--style", outputs=photos / "photos", keep_detail=0.5)
     refused("keep_detail and robustness.*--style", outputs=photos / "photos", robustness=True)
-    torch.manual_seed(0)
-    SDPGAN(base_channels=4, residual_blocks=1).save_pretrained(tmp_path / "style")
-    refused("keep_detail is 2", style_name=str(tmp_path / "style"), keep_detail=2)
+    refused("keep_detail is 2", style_name=str(tiny), keep_detail=2)
     judge = evaluation.Judge("dots", {"dots": classes / "dots"}, photos / "photos")
     refused("0.png.*6 of 6", outputs=photos / "photos", judge=judge)
     judge = evaluation.Judge("monet", {"dots": classes / "dots"}, classes / "photos")
