@@ -21,14 +21,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
-from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.files import opened
 
 from ..data.sources import image_files, spread
-from .style import Squares, load_network
+from .style import load_network, squares
 
 PHOTO = "photo"
 """The class of those that no one painted."""
@@ -73,13 +71,8 @@ class MapStatistics:
     def __call__(
         self, files: Sequence[Path], batch_size: int = 8, workers: int = 0, description: str = "statistics"
     ) -> np.ndarray:
-        loader = DataLoader(Squares(files, self.size), batch_size=batch_size, num_workers=workers)
-        rows = []
-        with tqdm(total=len(files), desc=description, unit="image", leave=False) as bar:
-            for images in loader:
-                rows.append(self._statistics(images.to(self.device)).numpy())
-                bar.update(len(images))
-        return np.concatenate(rows)
+        batches = squares(files, self.size, batch_size, workers, description)
+        return np.concatenate([self._statistics(images.to(self.device)).numpy() for images in batches])
 
     def _statistics(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 N x 3 x size x size to N x 1,920: means and deviations at 1/8, then at 1/16."""
