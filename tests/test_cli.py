@@ -474,8 +474,7 @@ def test_each_view_is_the_one_of_the_visualization_module(here, tiny, model, vie
 
 
 @pytest.mark.parametrize(
-    ("method", "function"),
-    [("reference", "reference"), ("rbd", "robust_background"), ("mbd", "minimum_barrier")],
+    ("method", "function"), [("reference", "reference"), ("rbd", "robust_background"), ("mbd", "minimum_barrier")]
 )
 def test_each_classic_method_is_its_detector_and_needs_no_style(here, method, function):
     pytest.importorskip("skimage")

@@ -183,12 +183,7 @@ class Classifier:
             raise SDPGANError("There is no image to classify.")
         names = self.recognise(files)
         shares = {name: names.count(name) / len(names) for name in self.classes}
-        return {
-            "rate": shares[painter],
-            "taken_for_photo": shares[PHOTO],
-            "per_class": shares,
-            "images": len(names),
-        }
+        return {"rate": shares[painter], "taken_for_photo": shares[PHOTO], "per_class": shares, "images": len(names)}
 
 
 def _shorter_side(file: Path) -> int:
