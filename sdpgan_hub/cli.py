@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import sys
 import time
@@ -70,7 +71,7 @@ SEVERAL = (
 
 
 class UsageError(SDPGANError):
-    """What stops a command before its first file: exit code 2."""
+    """What stops a command, in the words of the command line: exit code 2, as any SDPGANError outside of a job."""
 
 
 @dataclass
@@ -108,10 +109,11 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         processes.wait()
         return code
-    except UsageError as error:
+    except SDPGANError as error:
         if processes.is_main:
             _print_traceback()
-            print(f"sdpgan {options.command}: error: {error}", file=sys.stderr)
+            message = str(error) if isinstance(error, UsageError) else reworded(error, WORDS)
+            print(f"sdpgan {options.command}: error: {message}", file=sys.stderr)
         processes.wait()
         return 2
     except KeyboardInterrupt:
@@ -294,14 +296,18 @@ def _tile(text: str) -> int | str | None:
     return int(text)
 
 
-def _factor(text: str) -> float:
+def _number(text: str) -> float:
+    """NaN, which lies in no range, for what is no number."""
     try:
-        factor = float(text)
+        return float(text)
     except ValueError:
-        factor = -1
-    if not 0 <= factor < float("inf"):
+        return math.nan
+
+
+def _factor(text: str) -> float:
+    if not 0 <= _number(text) < math.inf:
         raise argparse.ArgumentTypeError(f"{text} is not a number from 0 up")
-    return factor
+    return float(text)
 
 
 def _brush(text: str) -> float:
@@ -311,13 +317,9 @@ def _brush(text: str) -> float:
 
 
 def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = -1
-    if not 0 <= share <= 1:
+    if not 0 <= _number(text) <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
-    return share
+    return float(text)
 
 
 def run_styles(options: argparse.Namespace, _: Processes) -> int:
@@ -339,7 +341,7 @@ def run_styles(options: argparse.Namespace, _: Processes) -> int:
 def run_stylize(options: argparse.Namespace, processes: Processes) -> int:
     """`sdpgan stylize`."""
     tag = Path(options.style).resolve().name or "style"
-    _start(options, processes)
+    options.device = processes.start(options.device)
     jobs = processes.agreed(lambda: plan(options, tag, lambda suffix: suffix if suffix in OUTPUT_FORMATS else ".png"))
     if not jobs:
         return _report(options, processes, jobs, [])
@@ -369,13 +371,6 @@ def run_stylize(options: argparse.Namespace, processes: Processes) -> int:
     return run(jobs, options, processes, paint, film)
 
 
-def _start(options: argparse.Namespace, processes: Processes) -> None:
-    try:
-        options.device = processes.start(options.device)
-    except SDPGANError as error:
-        raise UsageError(str(error)) from error
-
-
 def _identity(model: SDPGAN) -> str:
     """A digest of a style: its weights and its config."""
     import hashlib
@@ -387,16 +382,13 @@ def _identity(model: SDPGAN) -> str:
 
 
 def _read_mask(path: str) -> Tensor:
-    """The mask of all photos, 1 or 3 x H x W, read once; UsageError where it cannot be."""
+    """The mask of all photos, 1 or 3 x H x W, read once."""
     from . import imaging
 
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", SDPGANWarning)
-        try:
-            mask = imaging.read(path).values[0]
-        except SDPGANError as error:
-            raise UsageError(reworded(error, WORDS)) from error
+        mask = imaging.read(path).values[0]
     for warning in noted:
         print(f"warning: {warning.message}", file=sys.stderr)
     return mask
@@ -413,10 +405,7 @@ def run_export(options: argparse.Namespace, _: Processes) -> int:
     model = _load(options)
     from .export import export
 
-    try:
-        difference = export(model, output, options.style)
-    except SDPGANError as error:
-        raise UsageError(str(error)) from error
+    difference = export(model, output, options.style)
     print(output)
     print(f"as torch paints, to {difference:.0e} where white is 1", file=sys.stderr)
     return 0
@@ -425,7 +414,7 @@ def run_export(options: argparse.Namespace, _: Processes) -> int:
 def run_saliency(options: argparse.Namespace, processes: Processes) -> int:
     """`sdpgan saliency`."""
     view = options.view
-    _start(options, processes)
+    options.device = processes.start(options.device)
     jobs = processes.agreed(lambda: plan(options, "saliency", lambda _: ".png"))
     if not jobs:
         return _report(options, processes, jobs, [])
@@ -450,8 +439,8 @@ def _load(options: argparse.Namespace) -> SDPGAN:
                 local_files_only=options.local_files_only,
                 map_location=options.device or _best_device(),
             )
-        except SDPGANError as error:
-            raise UsageError(reworded(error, WORDS)) from error
+        except SDPGANError:
+            raise
         except Exception as error:
             raise UsageError(f"The style {options.style} cannot be loaded: {_reason(error)}") from error
 
@@ -658,7 +647,7 @@ def _without_existing(jobs: Jobs, options: argparse.Namespace) -> Jobs:
         jobs[:] = [job for job in jobs if job not in existing]
         jobs.skipped = len(existing)
         return jobs
-    if existing and not (options.overwrite or options.skip_existing):
+    if existing and not options.overwrite:
         more = f" (and {len(existing) - 1} more)" if len(existing) > 1 else ""
         raise UsageError(f"{existing[0].output} exists{more}; add --overwrite or --skip-existing, or change -o.")
     return jobs
@@ -747,6 +736,8 @@ def _do(job: Job, process: Process, film: Film | None, options: argparse.Namespa
 
 def _paint(job: Job, process: Process, options: argparse.Namespace) -> None:
     """One file from its input to its output, frame by frame; what the output cannot hold is said before painting."""
+    from .scene import Scene
+
     source: str | BytesIO = job.input
     name = job.input
     if job.input == STANDARD:
@@ -760,7 +751,7 @@ def _paint(job: Job, process: Process, options: argparse.Namespace) -> None:
     with files.opened(source, name) as image:
         count = 1 if options.first_frame else files.frame_count(image)
         _check_holds(format, image, count, name)
-        scene = _scene() if count > 1 and image.format != "TIFF" else None
+        scene = Scene() if count > 1 and image.format != "TIFF" else None
         results = [process(frame, scene) for frame in files.frames(image, name, count, belongings)]
     data = files.encode(results, format, belongings, quality=options.quality, keep_metadata=options.keep_metadata)
     if job.output == STANDARD:
@@ -768,12 +759,6 @@ def _paint(job: Job, process: Process, options: argparse.Namespace) -> None:
         sys.stdout.buffer.flush()
     else:
         files.write_whole(job.output, data)
-
-
-def _scene() -> Scene:
-    from .scene import Scene
-
-    return Scene()
 
 
 def _check_holds(format: str, image: Image.Image, count: int, name: str) -> None:

@@ -74,10 +74,14 @@ def export(model: SDPGAN, path: str | os.PathLike, style: str = "a style") -> fl
         SDPGANError: if onnx or onnxruntime is not installed, this torch cannot write the model, the file would differ
             from torch by more than `TOLERANCE`, or it cannot be written. Nothing is written then.
     """
-    _check_libraries()
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime
+    except ImportError as error:
+        raise SDPGANError(f'Export needs {error.name}: pip install "sdpgan_hub[onnx]".') from error
     model = copy.deepcopy(model).to("cpu", torch.float32).eval()
     content = _graph(model, style).SerializeToString()
-    session = _session(content)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     difference = float(np.max([_difference(model, session, size) for size in _check_sizes(model)]))
     if not difference <= TOLERANCE:
         raise SDPGANError(
@@ -86,14 +90,6 @@ def export(model: SDPGAN, path: str | os.PathLike, style: str = "a style") -> fl
         )
     write_whole(path, content)
     return difference
-
-
-def _check_libraries() -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-    except ImportError as error:
-        raise SDPGANError(f'Export needs {error.name}: pip install "sdpgan_hub[onnx]".') from error
 
 
 def _graph(model: SDPGAN, style: str) -> onnx.ModelProto:
@@ -313,12 +309,6 @@ def _check_sizes(model: SDPGAN) -> list[tuple[int, int]]:
     """Of a photo painted once and of one painted at three sizes; neither has sides that are multiples of 4."""
     brush = model.config["brush_size"]
     return [(75, 97), (11 * brush // 4 + 3, 3 * brush + 2)] if brush else [(75, 97)]
-
-
-def _session(content: bytes) -> onnxruntime.InferenceSession:
-    import onnxruntime
-
-    return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
 
 def _difference(model: SDPGAN, session: onnxruntime.InferenceSession, size: tuple[int, int]) -> float:

@@ -131,11 +131,7 @@ class SDPGAN(
         return next(self.parameters()).device
 
     def forward(
-        self,
-        x: Tensor,
-        whole: Tensor | None = None,
-        boxes: Tensor | None = None,
-        noise_starts: Tensor | None = None,
+        self, x: Tensor, whole: Tensor | None = None, boxes: Tensor | None = None, noise_starts: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """Photos to paintings and their saliency maps; crops of photos are painted once, as they are.
 
@@ -254,11 +250,7 @@ class SDPGAN(
         return (paintings, maps) if return_saliency else paintings
 
     def saliency_map(
-        self,
-        image: ImageLike | Sequence[ImageLike],
-        *,
-        max_size: int | None = None,
-        tile: int | str | None = "auto",
+        self, image: ImageLike | Sequence[ImageLike], *, max_size: int | None = None, tile: int | str | None = "auto"
     ) -> Any:
         """Where people look in a photo.
 
@@ -429,11 +421,7 @@ class SDPGAN(
                 raise SDPGANError(styles.explain_hub_error(error, repo_id)) from error
 
     def generate_model_card(
-        self,
-        *,
-        model_id: str = "org/name",
-        dtype: torch.dtype = torch.float16,
-        **model_card_kwargs: Any,
+        self, *, model_id: str = "org/name", dtype: torch.dtype = torch.float16, **model_card_kwargs: Any
     ) -> ModelCard:
         """The card of this model as `save_pretrained` writes it; `model_card_kwargs` as there."""
         return card.render(

@@ -273,11 +273,13 @@ class _Work:
 
         film = self.film
         unfinished = self.folder / f"whole{self.target.suffix.lower()}"
-        options = {"movflags": "faststart", "movie_timescale": str(film.time_base.denominator)}
+        options = {}
+        if film.format in ("mp4", "mov"):
+            options = {"movflags": "faststart", "movie_timescale": str(film.time_base.denominator)}
         with (
             av.open(os.fspath(film.source)) as source,
             av.open(os.fspath(self._segment(0))) as first,
-            av.open(os.fspath(unfinished), "w", format=film.format, options=_of(options, film.format)) as result,
+            av.open(os.fspath(unfinished), "w", format=film.format, options=options) as result,
         ):
             picture = result.add_stream_from_template(first.streams.video[0])
             picture.time_base = film.time_base
@@ -407,10 +409,6 @@ def _conversion(frame: av.VideoFrame, side: str) -> dict[str, Any]:
     """The coefficients and the range of a frame's YCbCr, as the source ("src") or the result ("dst") of RGB."""
     full = int(frame.color_range) == 2 or frame.format.name.startswith("yuvj")
     return {f"{side}_colorspace": SWSCALE.get(int(frame.colorspace), 5), f"{side}_color_range": 2 if full else 1}
-
-
-def _of(options: dict[str, str], format: str) -> dict[str, str]:
-    return options if format in ("mp4", "mov") else {}
 
 
 def _copies(source: av.container.InputContainer, copies: dict[int, Any]) -> Iterator[av.Packet]:

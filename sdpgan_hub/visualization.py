@@ -75,8 +75,5 @@ def _check_pair(image: np.ndarray, saliency: np.ndarray) -> None:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise SDPGANError(f"The image must be a uint8 H x W x 3 array, not {image.dtype} {image.shape}.")
     if image.shape[:2] != saliency.shape:
-        raise SDPGANError(f"The image is {image.shape[0]} x {image.shape[1]}, its map {_size(saliency)} (H x W).")
-
-
-def _size(array: np.ndarray) -> str:
-    return " x ".join(map(str, array.shape))
+        size = " x ".join(map(str, saliency.shape))
+        raise SDPGANError(f"The image is {image.shape[0]} x {image.shape[1]}, its map {size} (H x W).")

@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import re
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -137,18 +136,6 @@ class LoopbackHub:
         }
         return inherited | client | ({"HF_TOKEN": token} if token else {}) | extra
 
-    def run(self, script: str, home: Path, *arguments: str, **environment: str) -> str:
-        """What the Python `script` prints in a client process of its own; fails the test if the process fails."""
-        process = subprocess.run(
-            [sys.executable, "-c", script, *arguments],
-            env=self.environment(home, **environment),
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert process.returncode == 0, process.stderr
-        return process.stdout
-
 
 @contextmanager
 def running_hub() -> Iterator[LoopbackHub]:
@@ -227,9 +214,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    def answer_json(self, value: object, headers: dict[str, str] | None = None) -> None:
-        headers = {"Content-Type": "application/json", **(headers or {})}
-        self.answer(HTTPStatus.OK, json.dumps(value).encode(), headers)
+    def answer_json(self, value: object, status: HTTPStatus = HTTPStatus.OK) -> None:
+        self.answer(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def answer_file(self, content: bytes, headers: dict[str, str]) -> None:
         """The whole of `content`, or the part that the Range header asks for."""
@@ -266,8 +252,7 @@ class _HubHandler(_Handler):
         repo = f"{asked['organization']}/{asked['name']}"
         url = {"url": f"{self.hub.endpoint}/{repo}"}
         if repo in self.hub.repositories:
-            content = json.dumps({"error": "You already created this model repo", **url}).encode()
-            self.answer(HTTPStatus.CONFLICT, content)
+            self.answer_json({"error": "You already created this model repo", **url}, HTTPStatus.CONFLICT)
             return
         private = asked.get("private") or asked.get("visibility") == "private"
         self.hub.repositories[repo] = Repository(private=bool(private))
@@ -277,9 +262,9 @@ class _HubHandler(_Handler):
         content = json.loads(self.body)["content"]
         if content.startswith("---\n") and "\n---\n" in content[4:]:
             self.answer_json({"errors": [], "warnings": []})
-            return
-        error = {"errors": [{"message": "the card has no front matter"}], "warnings": []}
-        self.answer(HTTPStatus.BAD_REQUEST, json.dumps(error).encode(), {"Content-Type": "application/json"})
+        else:
+            errors = [{"message": "the card has no front matter"}]
+            self.answer_json({"errors": errors, "warnings": []}, HTTPStatus.BAD_REQUEST)
 
     def info(self, repo: str, revision: str | None = None) -> None:
         repository, oid = self._open(repo, revision or "main")
@@ -313,9 +298,7 @@ class _HubHandler(_Handler):
         for wanted in json.loads(self.body)["objects"]:
             entry = {"oid": wanted["oid"], "size": wanted["size"]}
             if wanted["oid"] not in self.hub.stored:
-                entry["actions"] = {
-                    "upload": {"href": f"{self.hub.storage_endpoint}/{wanted['oid']}"},
-                }
+                entry["actions"] = {"upload": {"href": f"{self.hub.storage_endpoint}/{wanted['oid']}"}}
             objects.append(entry)
         self.answer_json({"transfer": "basic", "objects": objects})
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from assertions import one_line
 from PIL import Image
 
 import sdpgan_hub
@@ -58,13 +59,6 @@ def files(folder: str | Path) -> list[str]:
 def pixels(path: str | Path) -> np.ndarray:
     with Image.open(path) as image:
         return np.asarray(image)
-
-
-def one_line(capsys: pytest.CaptureFixture) -> str:
-    """What was written on stderr, which is one line."""
-    errors = capsys.readouterr().err
-    assert errors.count("\n") == 1, errors
-    return errors
 
 
 # stylize
@@ -480,8 +474,7 @@ def test_each_view_is_the_one_of_the_visualization_module(here, tiny, model, vie
 
 
 @pytest.mark.parametrize(
-    ("method", "function"),
-    [("reference", "reference"), ("rbd", "robust_background"), ("mbd", "minimum_barrier")],
+    ("method", "function"), [("reference", "reference"), ("rbd", "robust_background"), ("mbd", "minimum_barrier")]
 )
 def test_each_classic_method_is_its_detector_and_needs_no_style(here, method, function):
     pytest.importorskip("skimage")

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,49 +16,22 @@ from huggingface_hub.constants import DOWNLOAD_CHUNK_SIZE
 
 from sdpgan_hub import SDPGAN
 
-OUTPUT_DIGEST = """
-import hashlib, torch
-from sdpgan_hub import SDPGAN, SDPGANError
+SERVED_CLIENT = """
+import hashlib, json, sys
+import torch
+from sdpgan_hub import SDPGAN
 
 def digest(model):
-    model = model.to(memory_format=torch.channels_last)  # as from_pretrained lays it out
     x = torch.linspace(-1, 1, 3 * 16 * 20).reshape(1, 3, 16, 20)
     with torch.no_grad():
         return hashlib.sha256(b"".join(y.numpy().tobytes() for y in model(x))).hexdigest()
-"""
-
-PUSH_AND_LOAD = (
-    OUTPUT_DIGEST
-    + """
-torch.manual_seed(0)
-model = SDPGAN(base_channels=4, residual_blocks=1)
-print(model.push_to_hub("org/sdpgan-test"))
-print(digest(model.half().float()))
-print(digest(SDPGAN.from_pretrained("org/sdpgan-test")))
-"""
-)
-
-LOAD = OUTPUT_DIGEST + 'print(digest(SDPGAN.from_pretrained("org/sdpgan-test")))'
-
-LOAD_OFFLINE = (
-    LOAD
-    + """
-try:
-    SDPGAN.from_pretrained("org/absent")
-except SDPGANError as error:
-    print(error)
-"""
-)
-
-SERVED_CLIENT = """
-import json, sys
-from sdpgan_hub import SDPGAN
 
 for line in sys.stdin:
     asked = json.loads(line)
     try:
         model = SDPGAN.from_pretrained(asked["name"], **asked["options"])
         answer = {"bias": model.generator.output[0].bias.tolist(), "training": model.training}
+        answer["digest"] = digest(model)
         if "push" in asked:
             answer["url"] = model.push_to_hub(asked["push"], **asked["push_options"])
     except Exception as error:
@@ -78,11 +52,11 @@ def files_of(folder: Path, bias: float, base_channels: int = 4, residual_blocks:
 class Client:
     """A client process of a Hub, told line by line what to load and push."""
 
-    def __init__(self, hub: LoopbackHub, home: Path):
+    def __init__(self, hub: LoopbackHub, home: Path, token: str | None = None, **environment: str):
         self.home = home
         self.process = subprocess.Popen(
             [sys.executable, "-c", SERVED_CLIENT],
-            env=hub.environment(home, token=None),
+            env=hub.environment(home, token=token, **environment),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -104,7 +78,7 @@ class Client:
         return answer["bias"][0]
 
     def refusal(self, name: str, **options: object) -> str:
-        """The one sentence with which the model is refused."""
+        """The one sentence with which the model, or its push, is refused."""
         answer = self.ask(name, **options)
         assert answer.get("error") == "SDPGANError", answer
         assert "\n" not in answer["message"]
@@ -130,21 +104,25 @@ def client(served, tmp_path_factory) -> Iterator[Client]:
 
 
 def test_a_pushed_model_loads_bit_equal_and_again_from_the_cache_offline_and_with_the_server_gone(hub, tmp_path):
-    url, pushed, loaded = hub.run(PUSH_AND_LOAD, tmp_path).split()
-    assert url.startswith(f"{hub.endpoint}/org/sdpgan-test/commit/")
-    assert loaded == pushed
+    files_of(tmp_path / "files", 0.5)
+    with closing(Client(hub, tmp_path / "home", hub.token)) as client:
+        pushed = client.ask(str(tmp_path / "files"), "org/sdpgan-test", {"model_card_kwargs": {}})
+        assert client.ask("org/sdpgan-test")["digest"] == pushed["digest"]
+    assert pushed["url"].startswith(f"{hub.endpoint}/org/sdpgan-test/commit/")
     files = hub.files("org/sdpgan-test")
     assert files.keys() == {"README.md", "config.json", "model.safetensors"}
     assert b'SDPGAN.from_pretrained("org/sdpgan-test")' in files["README.md"]
 
     asked = len(hub.requests)
-    loaded, refusal = hub.run(LOAD_OFFLINE, tmp_path, HF_HUB_OFFLINE="1").splitlines()
+    with closing(Client(hub, tmp_path / "home", hub.token, HF_HUB_OFFLINE="1")) as client:
+        assert client.ask("org/sdpgan-test")["digest"] == pushed["digest"]
+        refusal = client.refusal("org/absent")
     assert len(hub.requests) == asked
-    assert loaded == pushed
     assert "org/absent" in refusal and "HF_HUB_OFFLINE" in refusal
 
     hub.close()
-    assert hub.run(LOAD, tmp_path).strip() == pushed
+    with closing(Client(hub, tmp_path / "home", hub.token)) as client:
+        assert client.ask("org/sdpgan-test")["digest"] == pushed["digest"]
 
 
 def test_the_storage_behind_the_hub_is_never_sent_a_token(served, client, tmp_path):
@@ -267,13 +245,12 @@ def test_a_push_makes_a_private_repository_if_asked_to(served, client, tmp_path)
 @pytest.mark.parametrize("token", [None, "hf_wrong"])
 def test_a_push_without_the_right_to_write_is_refused_in_one_sentence(served, client, tmp_path, token):
     files_of(tmp_path / "files", 0.5)
-    answer = client.ask(str(tmp_path / "files"), push="org/foreign", push_options={"token": token})
-    assert answer["error"] == "SDPGANError" and "\n" not in answer["message"]
-    assert "org/foreign" in answer["message"] and "token" in answer["message"]
+    message = client.refusal(str(tmp_path / "files"), push="org/foreign", push_options={"token": token})
+    assert "org/foreign" in message and "token" in message
     assert "org/foreign" not in served.repositories
 
 
 def test_a_push_to_a_name_that_is_no_hub_id_is_refused_in_one_sentence(served, client, tmp_path):
     files_of(tmp_path / "files", 0.5)
-    answer = client.ask(str(tmp_path / "files"), push="a/b/c", push_options={"token": served.token})
-    assert answer["error"] == "SDPGANError" and "'a/b/c'" in answer["message"]
+    message = client.refusal(str(tmp_path / "files"), push="a/b/c", push_options={"token": served.token})
+    assert "'a/b/c'" in message

@@ -9,10 +9,11 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from assertions import refusal
 from PIL import ImageOps
 from skimage import data
 
-from sdpgan_hub import SDPGANError, color, imaging
+from sdpgan_hub import color, imaging
 
 ORIENTATION = 0x0112
 PROFILES = Path(__file__).parent / "profiles"
@@ -27,12 +28,6 @@ def photo() -> np.ndarray:
 def back_and_forth(image):
     picture = imaging.read(image)
     return picture.restore(picture.signed)
-
-
-def one_sentence(error: pytest.ExceptionInfo) -> str:
-    message = str(error.value)
-    assert message and "\n" not in message and "Traceback" not in message
-    return message
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
@@ -288,9 +283,7 @@ def test_limited_size_bounds_the_longer_side_and_keeps_the_proportions():
     ],
 )
 def test_what_is_no_image_is_refused_in_one_sentence_that_names_the_fault(image, named):
-    with pytest.raises(SDPGANError) as error:
-        imaging.read(image)
-    assert named in one_sentence(error)
+    refusal(lambda: imaging.read(image), named)
 
 
 def test_floats_a_rounding_error_outside_the_unit_range_are_clipped():
@@ -314,29 +307,22 @@ def test_a_file_that_is_no_whole_image_is_refused_by_name(tmp_path, photo, name,
         content = path.read_bytes()[: path.stat().st_size // 2]
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(SDPGANError) as error:
-        imaging.read(path)
-    message = one_sentence(error)
-    assert str(path) in message and named in message
+    refusal(lambda: imaging.read(path), path, named)
 
 
 def test_a_folder_is_refused_by_name(tmp_path):
-    with pytest.raises(SDPGANError, match="is a folder"):
-        imaging.read(tmp_path)
+    refusal(lambda: imaging.read(tmp_path), "is a folder")
 
 
 def test_a_lazily_opened_image_that_is_cut_short_is_refused(tmp_path, photo):
     path = tmp_path / "cut.png"
     PIL.Image.fromarray(photo).save(path)
     image = PIL.Image.open(io.BytesIO(path.read_bytes()[: path.stat().st_size // 2]))
-    with pytest.raises(SDPGANError, match="cannot be decoded"):
-        imaging.read(image)
+    refusal(lambda: imaging.read(image), "cannot be decoded")
 
 
 def test_a_decompression_bomb_is_refused_by_name(tmp_path, monkeypatch):
     path = tmp_path / "bomb.png"
     PIL.Image.new("1", (300, 300)).save(path)
     monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(SDPGANError, match="more pixels than Pillow decodes") as error:
-        imaging.read(path)
-    assert str(path) in str(error.value)
+    refusal(lambda: imaging.read(path), path, "more pixels than Pillow decodes")

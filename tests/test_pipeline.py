@@ -6,8 +6,9 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from assertions import refusal
 from skimage import data
-from test_model import DEPARTED, TINY, built, refusal
+from test_model import DEPARTED, TINY, built
 
 from sdpgan_hub import SDPGAN, imaging, pipeline
 from sdpgan_hub.pipeline import Painter, Photo, Tile, tiles
@@ -200,13 +201,6 @@ def test_auto_takes_tiles_where_the_whole_needs_too_much(photo, monkeypatch, fre
     assert (sizes == [(204, 172)]) is whole and (len(sizes) > 1) is not whole
 
 
-@pytest.mark.parametrize("tile", [0, 15, -64, 64.0, "64", "off", True])
-def test_a_tile_that_makes_no_sense_is_refused(photo: np.ndarray, tile: object):
-    model = SDPGAN(**TINY)
-    for call in (model.stylize, model.saliency_map):
-        refusal(lambda call=call: call(photo, tile=tile), "tile", repr(tile))
-
-
 @pytest.mark.parametrize("options", [TINY, NOISY])
 def test_max_size_and_the_map_alone_work_in_tiles_too(photo: np.ndarray, options: dict):
     model = built(options)
@@ -282,13 +276,19 @@ def test_a_mask_takes_the_place_of_the_map(photo: np.ndarray):
 @pytest.mark.parametrize(
     ("argument", "value"),
     [
+        *(("tile", value) for value in (0, 15, -64, 64.0, "64", "off", True)),
+        *(("max_size", value) for value in (0, 15, -1, 3.5, "64", True)),
+        ("keep_detail", 1.5),
         *(("brush", value) for value in (0, -1, float("inf"), float("nan"), "1", True, None)),
         *(("strength", value) for value in (-0.1, float("inf"), float("nan"), "1", True, None)),
         *(("keep_color", value) for value in (1, "yes", None)),
     ],
 )
 def test_a_value_out_of_its_range_is_refused(photo: np.ndarray, argument: str, value: object):
-    refusal(lambda: SDPGAN(**TINY).stylize(photo, **{argument: value}), argument, repr(value))
+    model = SDPGAN(**TINY)
+    refusal(lambda: model.stylize(photo, **{argument: value}), argument, repr(value))
+    if argument in ("tile", "max_size"):
+        refusal(lambda: model.saliency_map(photo, **{argument: value}), argument, repr(value))
 
 
 def test_a_mask_that_does_not_fit_is_refused(photo: np.ndarray):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import multiprocessing
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,12 +15,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from training_fixtures import ROOT
+from training_fixtures import ROOT, ranks
 
 from sdpgan_hub import cli
 
-if importlib.util.find_spec("accelerate") is None:
-    pytest.skip("accelerate is not installed", allow_module_level=True)
+pytest.importorskip("accelerate")
 
 
 def add_photos(folder: str, *names: str) -> None:
@@ -68,16 +65,11 @@ def work(rank: int, environment: dict[str, str], arguments: list[str]) -> None:
 
 def together(*arguments: object, count: int = 2) -> list[int]:
     """The exit codes of `sdpgan` with these arguments in `count` processes, started as torchrun starts them."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    shared = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "CUDA_VISIBLE_DEVICES": ""}
-    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     fork = multiprocessing.get_context("forkserver")
     processes = []
-    for rank in range(count):
+    for rank, environment in enumerate(ranks(count)):
         Path(f"written_{rank}").write_text("")
-        environment = shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        environment |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
         processes.append(fork.Process(target=work, args=(rank, environment, [str(part) for part in arguments])))
         processes[-1].start()
     deadline = time.monotonic() + 200

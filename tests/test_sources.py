@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 import hub_server
 import numpy as np
 import pytest
+from assertions import refusal
 from PIL import Image
 
 from sdpgan_hub.errors import SDPGANError
@@ -150,8 +151,7 @@ def test_max_images_bounds_a_fetch_and_is_remembered_until_another_is_given(shar
     for limit, expected in ((2, 2), (None, 2), (4, 4), (3, 4), (100, 6)):
         fetch(shards, tmp_path, limit, progress=False)
         assert len(fetched(shards, tmp_path)) == expected
-    with pytest.raises(SDPGANError, match="max_images is 0"):
-        fetch(shards, tmp_path, 0)
+    refusal(lambda: fetch(shards, tmp_path, 0), "max_images is 0")
 
 
 def test_what_cannot_be_read_in_a_shard_is_named_and_skipped_once_and_for_all(shards: str, tmp_path: Path, capsys):
@@ -339,8 +339,7 @@ def test_what_is_none_of_the_three_is_refused(text: str, tmp_path: Path, monkeyp
     empty = tmp_path / "empty"
     empty.mkdir()
     monkeypatch.chdir(empty)
-    with pytest.raises(SDPGANError, match=f"^{text} "):
-        open_source(text).files("cache")
+    assert refusal(lambda: open_source(text).files("cache")).startswith(f"{text} ")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le"])
@@ -351,26 +350,20 @@ def test_a_list_is_read_in_the_encoding_that_its_editor_writes(listed: Path, enc
 
 
 def test_lists_that_are_not_there_empty_or_binary_are_refused(tmp_path: Path):
-    with pytest.raises(SDPGANError, match=r"none\.txt"):
-        open_source(tmp_path / "none.txt")
-    for content, sentence in (
-        (b"# nothing\n", "names no image"),
-        (b"\xff\xfe\x00", "text file of paths"),
-    ):
+    refusal(lambda: open_source(tmp_path / "none.txt"), "none.txt")
+    for content, sentence in ((b"# nothing\n", "names no image"), (b"\xff\xfe\x00", "text file of paths")):
         (tmp_path / "list.txt").write_bytes(content)
         with pytest.raises(SDPGANError, match=sentence):
             open_source(tmp_path / "list.txt").files(tmp_path)
 
 
 def test_a_source_that_is_not_fetched_says_what_to_run(tmp_path: Path):
-    with pytest.raises(SDPGANError, match=r"org/name.*training/prepare\.py"):
-        open_source("org/name").files(tmp_path)
+    refusal(lambda: open_source("org/name").files(tmp_path), "org/name", "training/prepare.py")
 
 
 def test_a_missing_library_is_named_with_the_command_that_installs_it(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SDPGANError, match="pip install 'datasets"):
-        fetch("org/name", tmp_path, progress=False)
+    refusal(lambda: fetch("org/name", tmp_path, progress=False), "pip install 'datasets")
 
 
 def test_a_full_disk_stops_a_fetch_with_one_sentence(shards: str, tmp_path: Path, monkeypatch):
@@ -378,6 +371,5 @@ def test_a_full_disk_stops_a_fetch_with_one_sentence(shards: str, tmp_path: Path
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(SDPGANError, match="cannot be written: No space left"):
-        fetch(shards, tmp_path, progress=False)
+    refusal(lambda: fetch(shards, tmp_path, progress=False), "cannot be written: No space left")
     assert not list((tmp_path / "images").rglob("*.jpg"))

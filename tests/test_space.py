@@ -7,7 +7,6 @@ import itertools
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -19,13 +18,13 @@ import pytest
 import torch
 from hub_server import LoopbackHub, running_hub
 from PIL import Image, ImageCms
+from training_fixtures import ROOT, free_port
 
 from sdpgan_hub import SDPGAN, color
 
 pytest.importorskip("gradio")
 gradio_client = pytest.importorskip("gradio_client")
 
-ROOT = Path(__file__).resolve().parents[1]
 SPACE = ROOT / "space"
 COFFEE = SPACE / "examples" / "coffee.jpg"
 MAX_SIDE = 320
@@ -165,12 +164,6 @@ def untouched(visit: Callable[..., object]) -> object:
     return visit()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def upload(page: object, path: Path) -> None:
     with page.expect_response(lambda response: "/upload" in response.url):
         page.locator("#photo input[type=file]").set_input_files(path)
@@ -211,6 +204,12 @@ def toast(page: object) -> str:
     message.wait_for(state="detached", timeout=PATIENCE)
     assert text.endswith((".", "?")) and ". " not in text and "\n" not in text, text
     return text
+
+
+def ask(client: object, photo: Path, style: str = "strokes", **options: object) -> tuple[Path, Path]:
+    """The painting and the map that the endpoint gives."""
+    files = client.predict(gradio_client.handle_file(photo), style, api_name="/stylize", **options)
+    return Path(files[0]), Path(files[1])
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> float:
@@ -337,7 +336,7 @@ def test_an_unknown_style_is_answered_in_the_browser_with_one_sentence(untouched
 def test_a_file_that_is_cut_short_is_answered_with_one_sentence(client, tmp_path):
     (tmp_path / "holiday.jpg").write_bytes(COFFEE.read_bytes()[:20_000])
     with pytest.raises(Exception, match=r"holiday\.jpg"):
-        client.predict(gradio_client.handle_file(tmp_path / "holiday.jpg"), "strokes", api_name="/stylize")
+        ask(client, tmp_path / "holiday.jpg")
 
 
 @pytest.mark.parametrize(
@@ -352,9 +351,7 @@ def test_the_endpoint_gives_a_painting_and_a_map_of_exactly_the_size_of_the_phot
         Image.fromarray(values.view(np.uint16)[..., 0]).save(file)
     else:
         (image if mode == "RGBA" else image.convert("RGB").convert(mode)).save(file)
-    painting, saliency = map(
-        Image.open, client.predict(gradio_client.handle_file(file), "strokes", api_name="/stylize")
-    )
+    painting, saliency = map(Image.open, ask(client, file))
     assert painting.format == "PNG" and painting.size == size
     assert saliency.mode == "L" and saliency.size == size
     if mode == "RGBA":
@@ -365,7 +362,7 @@ def test_a_photo_that_its_camera_stored_sideways_comes_out_upright(client, tmp_p
     exif = Image.Exif()
     exif[0x0112] = 6  # turn a quarter clockwise to view
     Image.open(COFFEE).save(tmp_path / "sideways.jpg", exif=exif)
-    painting, _ = client.predict(gradio_client.handle_file(tmp_path / "sideways.jpg"), "strokes", api_name="/stylize")
+    painting, _ = ask(client, tmp_path / "sideways.jpg")
     assert Image.open(painting).size == (400, 600)
 
 
@@ -378,27 +375,24 @@ def test_a_visitor_cannot_name_a_folder_of_the_server_as_a_style(client, styles_
         "parent": "../strokes",
     }[place]
     with pytest.raises(Exception, match=re.escape(f'"{style}"'[:80])):
-        client.predict(gradio_client.handle_file(COFFEE), style, api_name="/stylize")
+        ask(client, COFFEE, style)
 
 
 def test_a_style_on_the_hub_is_used_by_its_id(client):
-    paintings = [
-        client.predict(gradio_client.handle_file(COFFEE), style, api_name="/stylize")[0]
-        for style in ("strokes", "org/sdpgan-strokes")
-    ]
-    assert difference(*map(pixels, map(Path, paintings))) == 0
+    paintings = [pixels(ask(client, COFFEE, style)[0]) for style in ("strokes", "org/sdpgan-strokes")]
+    assert difference(*paintings) == 0
 
 
 def test_a_visitor_never_reads_a_repository_with_the_token_of_the_operator(client, loopback_hub):
     with pytest.raises(Exception, match="org/sdpgan-secret") as refused:
-        client.predict(gradio_client.handle_file(COFFEE), "org/sdpgan-secret", api_name="/stylize")
+        ask(client, COFFEE, "org/sdpgan-secret")
     assert "\n" not in str(refused.value)
     assert {request.authorization for request in loopback_hub.requests} == {None}
 
 
 def test_weights_that_are_too_large_are_refused_before_they_are_fetched(client, loopback_hub):
     with pytest.raises(Exception, match=r"org/sdpgan-huge.* 2 MB.* 1 "):
-        client.predict(gradio_client.handle_file(COFFEE), "org/sdpgan-huge", api_name="/stylize")
+        ask(client, COFFEE, "org/sdpgan-huge")
     fetched = [request.path for request in loopback_hub.requests if request.method == "GET"]
     assert not [path for path in fetched if path.startswith("/org/sdpgan-huge/resolve/")]
 
@@ -408,22 +402,18 @@ def test_a_broken_style_is_named_without_the_folders_of_the_server(client, style
     shutil.copytree(styles_folder / "strokes", broken)
     (broken / "model.safetensors").write_bytes((broken / "model.safetensors").read_bytes()[:5000])
     with pytest.raises(Exception, match=r"broken/model\.safetensors") as refused:
-        client.predict(gradio_client.handle_file(COFFEE), "broken", api_name="/stylize")
+        ask(client, COFFEE, "broken")
     assert str(styles_folder) not in str(refused.value)
 
 
 def test_the_endpoint_keeps_as_much_detail_as_asked_and_refuses_what_is_no_share(client, styles_folder):
-    def painting(**options: float) -> np.ndarray:
-        photo = gradio_client.handle_file(COFFEE)
-        return pixels(Path(client.predict(photo, "strokes", api_name="/stylize", **options)[0]))
-
     model = SDPGAN.from_pretrained(styles_folder / "strokes")
     for options in ({}, {"keep_detail": 0.5}):
         expected = np.asarray(model.stylize(COFFEE, max_size=MAX_SIDE, **options), np.int16)
-        assert difference(painting(**options), expected) < 0.5
-    assert difference(painting(), painting(keep_detail=1)) > 1
+        assert difference(pixels(ask(client, COFFEE, **options)[0]), expected) < 0.5
+    assert difference(*(pixels(ask(client, COFFEE, keep_detail=share)[0]) for share in (0, 1))) > 1
     with pytest.raises(Exception, match=r"keep_detail.*\b5\b"):
-        painting(keep_detail=5)
+        ask(client, COFFEE, keep_detail=5)
 
 
 def test_the_endpoint_has_brush_strength_colour_and_mask_of_python(client, styles_folder, tmp_path):
@@ -433,30 +423,19 @@ def test_the_endpoint_has_brush_strength_colour_and_mask_of_python(client, style
     wishes = {"brush": 2, "strength": 0.7, "keep_color": True}
     model = SDPGAN.from_pretrained(styles_folder / "strokes")
     expected = np.asarray(model.stylize(COFFEE, max_size=MAX_SIDE, mask=mask, **wishes), np.int16)
-
-    def ask(**options: object) -> tuple[str, str]:
-        return client.predict(gradio_client.handle_file(COFFEE), "strokes", api_name="/stylize", **options)
-
     file = gradio_client.handle_file(str(tmp_path / "mask.png"))
-    assert difference(pixels(Path(ask(**wishes, mask=file)[0])), expected) < 0.5
+    assert difference(pixels(ask(client, COFFEE, **wishes, mask=file)[0]), expected) < 0.5
     for name, value in {"brush": 0, "strength": -1}.items():
         with pytest.raises(Exception, match=rf"{name}.*{value}"):
-            ask(**{name: value})
+            ask(client, COFFEE, **{name: value})
 
 
 def test_the_endpoint_says_what_it_takes_and_gives(client):
     endpoint = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert list(endpoint) == ["/stylize"]
     parameters = endpoint["/stylize"]["parameters"]
-    assert [value["parameter_name"] for value in parameters] == [
-        "photo",
-        "style",
-        "keep_detail",
-        "brush",
-        "strength",
-        "keep_color",
-        "mask",
-    ]
+    names = [value["parameter_name"] for value in parameters]
+    assert names == ["photo", "style", "keep_detail", "brush", "strength", "keep_color", "mask"]
     assert parameters[2]["parameter_has_default"] and parameters[2]["parameter_default"] == 0
     assert [value["label"] for value in endpoint["/stylize"]["returns"]] == ["painting", "saliency map"]
 
@@ -473,10 +452,8 @@ def test_the_folder_with_the_package_beside_it_is_a_whole_space_and_names_a_port
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
     )
-    assert [Path(file).relative_to(folder).as_posix() for file in run.stdout.split()] == [
-        "app.py",
-        "sdpgan_hub/__init__.py",
-    ]
+    imported = [Path(file).relative_to(folder).as_posix() for file in run.stdout.split()]
+    assert imported == ["app.py", "sdpgan_hub/__init__.py"]
     assert run.returncode == 1
     assert port in run.stderr and len(run.stderr.strip().splitlines()) == 1, run.stderr
 
@@ -511,13 +488,8 @@ def test_the_examples_are_small_photos_with_a_source():
 
 
 def test_starting_the_space_leaves_its_folder_as_it_was(url):
-    assert sorted(path.name for path in SPACE.iterdir() if path.name != "__pycache__") == [
-        "README.md",
-        "app.py",
-        "examples",
-        "requirements.txt",
-        "style.css",
-    ]
+    names = sorted(path.name for path in SPACE.iterdir() if path.name != "__pycache__")
+    assert names == ["README.md", "app.py", "examples", "requirements.txt", "style.css"]
 
 
 def test_no_refusal_leaves_a_traceback_in_the_log_of_the_server(url, client, log):

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from training_fixtures import ROOT, TINY, scalars
+from training_fixtures import ROOT, TINY, ranks, scalars
 
-if importlib.util.find_spec("accelerate") is None:
-    pytest.skip("the extra 'training' is not installed", allow_module_level=True)
+pytest.importorskip("accelerate", reason="the extra 'training' is not installed")
 
 STEPS = 4
 """Eight photos, four a step: two steps of initialisation, two adversarial ones. Later, Adam makes the last bits grow in
@@ -25,12 +22,7 @@ which a batch of two differs from one of four: 3e-4 by step 6."""
 
 def start_pair(launcher, output: Path, **settings):
     """Two processes of one training, as torchrun starts them; gloo on CPUs."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    ranks = ({"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2))
-    return [launcher.start(output, environment=shared | rank, **settings) for rank in ranks]
+    return [launcher.start(output, environment=environment, **settings) for environment in ranks(2)]
 
 
 @pytest.fixture(scope="module")

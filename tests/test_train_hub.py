@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -14,8 +13,7 @@ from training_fixtures import ROOT
 
 from sdpgan_hub import SDPGAN
 
-if importlib.util.find_spec("accelerate") is None:
-    pytest.skip("the extra 'training' is not installed", allow_module_level=True)
+pytest.importorskip("accelerate", reason="the extra 'training' is not installed")
 
 PUSHED = {
     ".gitattributes", "README.md", "config.json", "discriminator.safetensors", "model.safetensors", "sample_sheet.jpg",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from assertions import refusal
 from safetensors.torch import load_file, save_file
 from training_fixtures import batch_of
 
@@ -131,14 +132,9 @@ def test_with_a_brush_size_every_other_photo_is_twice_as_large_and_painted_over(
 
 
 BRUSH = {
-    "saliency_size": 32,
-    "brush_size": 32,
-    "noise": 0.1,
-    "w_identity": 1,
-    "w_shift": 1,
-    "crop_size": 64,
+    "saliency_size": 32, "brush_size": 32, "noise": 0.1, "w_identity": 1, "w_shift": 1, "crop_size": 64,
     "image_size": 64,
-}
+}  # fmt: skip
 
 
 def test_photos_are_painted_once_more_from_their_next_pixels(trainer):
@@ -166,8 +162,7 @@ def test_photos_that_are_painted_over_keep_their_target_and_the_others_stay(trai
 
 
 def test_an_unprepared_folder_is_refused(images: Path, tmp_path: Path):
-    with pytest.raises(SDPGANError, match="prepare"):
-        UnpairedImages(images / "photos", images / "paintings", tmp_path, TrainingConfig())
+    refusal(lambda: UnpairedImages(images / "photos", images / "paintings", tmp_path, TrainingConfig()), "prepare")
 
 
 def test_the_remaining_sample_numbers_are_those_not_seen():

@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from assertions import one_line, refusal
 
-from sdpgan_hub import SDPGAN, SDPGANError, files, video
+from sdpgan_hub import SDPGAN, files, video
 from sdpgan_hub.cli import main
 
 av = pytest.importorskip("av", reason='PyAV is not installed: pip install "sdpgan_hub[video]"')
@@ -254,50 +255,47 @@ def test_films_of_a_folder_are_painted_where_they_can_be_and_counted_where_not(h
     assert os.listdir("maps") == ["b.png"]
 
 
-def refusal(capsys, *arguments: str) -> str:
+def refused(capsys, *arguments: str) -> str:
     assert main(list(arguments)) in (1, 2)
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1, said
-    return said
+    return one_line(capsys)
 
 
 @pytest.mark.parametrize("content", [b"", b"no film" * 99, "cut"])
 def test_a_broken_film_is_one_sentence(here, tiny, capsys, content):
     whole = make("whole.mp4").read_bytes()
     Path("in.mp4").write_bytes(whole[: len(whole) // 2] if content == "cut" else content)
-    said = refusal(capsys, "stylize", "in.mp4", "-o", "out.mp4", "--style", str(tiny), "--quiet")
+    said = refused(capsys, "stylize", "in.mp4", "-o", "out.mp4", "--style", str(tiny), "--quiet")
     assert "in.mp4" in said
     assert not Path("out.mp4").exists()
 
 
 def test_a_film_without_a_picture_is_one_sentence(here, tiny, capsys):
     make("in.mp4", picture=False)
-    said = refusal(capsys, "stylize", "in.mp4", "-o", "out.mp4", "--style", str(tiny), "--quiet")
+    said = refused(capsys, "stylize", "in.mp4", "-o", "out.mp4", "--style", str(tiny), "--quiet")
     assert "in.mp4" in said and "picture" in said
 
 
 @pytest.mark.parametrize("output", ["out.png", "out.avi", "out"])
 def test_an_output_that_holds_no_film_is_one_sentence(here, tiny, capsys, output):
     make("in.mp4", count=1)
-    said = refusal(capsys, "stylize", "in.mp4", "-o", output, "--style", str(tiny))
+    said = refused(capsys, "stylize", "in.mp4", "-o", output, "--style", str(tiny))
     assert said.startswith("sdpgan stylize: error: ")  # before a style is loaded
     assert output in said and ".mkv" in said
 
 
 def test_sound_that_the_output_cannot_hold_is_one_sentence_before_painting(here, tiny, capsys):
     make("in.mp4", count=1)
-    said = refusal(capsys, "stylize", "in.mp4", "-o", "out.webm", "--style", str(tiny), "--quiet")
+    said = refused(capsys, "stylize", "in.mp4", "-o", "out.webm", "--style", str(tiny), "--quiet")
     assert all(part in said for part in ("out.webm", "in.mp4", "sound", "aac", ".mkv"))
     assert not Path("out.webm").exists()
 
 
 def test_a_film_has_no_saliency_map_and_goes_to_no_pipe(here, tiny, capsys):
     make("in.mp4", count=1)
-    assert "in.mp4" in refusal(capsys, "saliency", "in.mp4", "-o", "m.png", "--style", str(tiny), "--quiet")
-    assert "stdout" in refusal(capsys, "stylize", "in.mp4", "-o", "-", "--style", str(tiny))
+    assert "in.mp4" in refused(capsys, "saliency", "in.mp4", "-o", "m.png", "--style", str(tiny), "--quiet")
+    assert "stdout" in refused(capsys, "stylize", "in.mp4", "-o", "-", "--style", str(tiny))
 
 
 def test_without_pyav_the_extra_is_named(here, monkeypatch):
     monkeypatch.setattr(video, "can_read_video", lambda: False)
-    with pytest.raises(SDPGANError, match=r'in.mp4.*"sdpgan_hub\[video\]"'):
-        video.stylize("in.mp4", "out.mp4", leave, "")
+    refusal(lambda: video.stylize("in.mp4", "out.mp4", leave, ""), "in.mp4", '"sdpgan_hub[video]"')

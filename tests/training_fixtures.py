@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -37,13 +38,19 @@ if importlib.util.find_spec("timm") is not None:
 
 @pytest.fixture(scope="session")
 def vgg_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of VGG-19's layers up to conv4_4 with random weights; what is tested with it does not depend on them."""
+    """That of `write_vgg`; what is tested with it does not depend on its weights."""
+    path = tmp_path_factory.mktemp("vgg") / "vgg19.safetensors"
+    write_vgg(path)
+    return path
+
+
+def write_vgg(path: Path) -> None:
+    """A file of VGG-19's layers up to conv4_4 with random weights."""
     import timm
     from safetensors.torch import save_file
 
     from training.losses.perceptual import CONV4_4
 
-    path = tmp_path_factory.mktemp("vgg") / "vgg19.safetensors"
     with torch.device("meta"):
         layers = timm.create_model("vgg19").features[: CONV4_4 + 1]
     random = torch.Generator().manual_seed(0)
@@ -52,7 +59,6 @@ def vgg_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scale = (2 / (value.shape[1] * 9)) ** 0.5 if value.ndim == 4 else 0.0
         state[f"features.{name}"] = (torch.randn(value.shape, generator=random) * scale).half()
     save_file(state, path)
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -192,6 +198,19 @@ def trainer(launcher: Launcher, tmp_path: Path) -> Iterator[Callable]:
 
     yield build
     AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def ranks(count: int) -> list[dict[str, str]]:
+    """The environments of `count` processes as torchrun starts them."""
+    shared = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    return [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
 
 
 def batch_of(trainer, numbers: tuple[int, ...] = (0, 1)) -> dict[str, torch.Tensor]:

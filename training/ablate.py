@@ -36,7 +36,7 @@ from sdpgan_hub.files import write_whole
 from sdpgan_hub.saliency import reference
 from sdpgan_hub.visualization import heat_map
 from training.data import pictures
-from training.data.sources import image_files
+from training.data.sources import image_files, spread
 from training.evaluate import evaluate, headline
 from training.metrics import style
 from training.run.config import TrainingConfig, differences, read_config
@@ -134,8 +134,7 @@ def train(variant: Variant, options: argparse.Namespace) -> str | None:
         return None
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(record, _json_bytes({"plan": plan, "finished": False}))
-    settings = {key: list(value) if isinstance(value, tuple) else value for key, value in plan["config"].items()}
-    write_whole(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False).encode())
+    write_whole(folder / "config.yaml", yaml.safe_dump(plan["config"], sort_keys=False).encode())
     command = [sys.executable, "-m", "accelerate.commands.launch", *shlex.split(options.launch), str(TRAIN),
                "--config", folder / "config.yaml", "--photos", options.photos, "--paintings", options.paintings,
                "--cache", options.output / "cache", "--output", folder, "--max_steps", options.max_steps]  # fmt: skip
@@ -199,7 +198,7 @@ def sheet(
     """
     measured = output / variants[0].name / "pictures" / "photos"
     paths = image_files(folder) if folder is not None else sorted(measured.rglob("*.png"))
-    paths = [paths[round(place)] for place in np.linspace(0, len(paths) - 1, min(photos, len(paths)))]
+    paths = spread(paths, photos)
     if folder is not None:
         originals = [pictures.centre_square(pictures.read_scaled(path, size)) for path in paths]
     else:

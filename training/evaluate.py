@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import torch
 
 if not __package__:  # run as a file: the repository's root is not on the path
@@ -37,7 +36,7 @@ from sdpgan_hub import SDPGAN
 from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.memory import keep_freed_memory
 from training.data import pictures
-from training.data.sources import by_stem, image_files
+from training.data.sources import by_stem, image_files, spread
 from training.losses.perceptual import PerceptualFeatures
 from training.metrics import artifacts, colour, deception, style
 from training.metrics import robustness as robust
@@ -104,7 +103,7 @@ def evaluate(
         if value is not None and value < least[name]:
             raise SDPGANError(f"{name} is {value}; it must be at least {least[name]}.")
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    sources = _spread(image_files(photos), limit)
+    sources = spread(image_files(photos), limit)
     painting_files = image_files(paintings)
     if min(len(sources), len(painting_files) // 2) < style.MIN_SAMPLES:
         raise SDPGANError(
@@ -129,7 +128,7 @@ def evaluate(
         subjects, resized = write_subjects(photos, sources, model, shares, given, outputs, found_masks, size, folder)
         if masks is not None and not any(subject.mask for subject in subjects["outputs"]):
             raise SDPGANError(f"No mask in {masks} has the path of a photo in {photos}, suffixes aside.")
-        shown = {one.name for one in _spread(subjects["outputs"], SHEET_PHOTOS)} if sheet is not None else set()
+        shown = {one.name for one in spread(subjects["outputs"], SHEET_PHOTOS)} if sheet is not None else set()
         files = {"photos": [subject.photo for subject in subjects["outputs"]], "paintings": painting_files}
         files |= {version: [subject.painting for subject in each] for version, each in subjects.items()}
         features = {name: network(paths, **reading, description=f"Inception, {name}") for name, paths in files.items()}
@@ -137,7 +136,7 @@ def evaluate(
         judged = {}
         if classifier is not None:
             judged = {name: classifier.rate(files[name], judge.painter) for name in ("photos", *subjects)}
-        tones = [pictures.read(path) for path in _spread(files["photos"], robust.PHOTOS)] if robustness else []
+        tones = [pictures.read(path) for path in spread(files["photos"], robust.PHOTOS)] if robustness else []
     painting_chroma = [colour.mean_chroma(pictures.read_scaled(path, size)) for path in painting_files]
     figures = {}
     for version, ones in measured.items():
@@ -228,13 +227,6 @@ def _deception_figures(
         "enlarged": classifier.enlarged,
         "size": classifier.statistics.size,
     }
-
-
-def _spread(items: list, limit: int | None) -> list:
-    """`limit` of them at even distances; all where there are no more."""
-    if limit is None or len(items) <= limit:
-        return items
-    return [items[round(place)] for place in np.linspace(0, len(items) - 1, limit)]
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:

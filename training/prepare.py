@@ -56,10 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         help="read the photos and make nothing of them: for a training without S and mask (cartoongan.yaml)",
     )
     parser.add_argument(
-        "--max_images",
-        type=int,
-        metavar="N",
-        help="images of each data set (default: as CACHE was last told, or all)",
+        "--max_images", type=int, metavar="N", help="images of each data set (default: as CACHE was last told, or all)"
     )
     parser.add_argument("--workers", type=int, metavar="N", help="threads and processes (default: one a core)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")

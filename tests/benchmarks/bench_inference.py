@@ -17,9 +17,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,10 +25,8 @@ from typing import Any
 import numpy as np
 import torch
 from authors_layout import AuthorsGenerator
-from measuring import gflop, peak_mib, store
+from measuring import gflop, in_a_new_process, peak_mib, seconds, store
 from other_layouts import animegan, cyclegan
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from sdpgan_hub import SDPGAN
 from sdpgan_hub.memory import keep_freed_memory
@@ -61,12 +57,6 @@ def painter(name: str, style: str, size: int) -> tuple[Callable[[], object], boo
     return lambda: network(tensor), True
 
 
-def seconds(function: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    function()
-    return time.perf_counter() - started
-
-
 @torch.no_grad()
 def measure(options: argparse.Namespace, size: int) -> dict[str, dict[str, float]]:
     """For each program: "seconds", "ratio" and "ratio_spread" to the first, "gflop" and "peak_mib"."""
@@ -74,7 +64,7 @@ def measure(options: argparse.Namespace, size: int) -> dict[str, dict[str, float
     ready = {name: one for name, one in found.items() if one is not None}
     for function, _ in ready.values():
         function()
-    rounds = [{name: seconds(function) for name, (function, _) in ready.items()} for _ in range(options.repeats)]
+    rounds = [{name: seconds(function)[0] for name, (function, _) in ready.items()} for _ in range(options.repeats)]
     first, result = next(iter(ready)), {}
     for name, (function, counted) in ready.items():
         ratios = [one[name] / one[first] for one in rounds]
@@ -83,26 +73,29 @@ def measure(options: argparse.Namespace, size: int) -> dict[str, dict[str, float
             "ratio": statistics.median(ratios),
             "ratio_spread": [min(ratios), max(ratios)],
             "gflop": gflop(function) if counted else None,
-            "peak_mib": peak_of(name, options, size),
+            "peak_mib": in_a_new_process(peak_of, name, options, size),
         }
     return result
 
 
-def peak_of(name: str, options: argparse.Namespace, size: int) -> float:
-    """Peak memory of one painting, in MiB, measured in a new process."""
-    command = [sys.executable, __file__, "--peak", "--only", name, "--sizes", str(size), "--style", options.style]
-    command += ["--threads", str(options.threads)] if options.threads else []
-    command += ["--library", str(options.library)] if options.library else []
-    command += ["--leave_memory"] if options.leave_memory else []
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
-
-
 @torch.no_grad()
-def print_peak(options: argparse.Namespace) -> None:
-    function, _ = painter(options.only[0], options.style, options.sizes[0])
+def peak_of(name: str, options: argparse.Namespace, size: int) -> float:
+    """By how much painting once raises the peak memory of this process, in MiB."""
+    set_up(options)
+    function, _ = painter(name, options.style, size)
     before = peak_mib()
     function()
-    print(peak_mib() - before)
+    return peak_mib() - before
+
+
+def set_up(options: argparse.Namespace) -> None:
+    """What the options ask of a process."""
+    if options.library:
+        sys.path.insert(0, str(options.library))
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if not options.leave_memory:
+        keep_freed_memory()  # as `sdpgan` and the Space do, for all
 
 
 def table(result: dict[str, Any]) -> str:
@@ -133,17 +126,8 @@ def main() -> None:
     parser.add_argument("--leave_memory", action="store_true", help="freed memory goes back to the system, as it does "
                         "in a program that does not call sdpgan_hub.memory.keep_freed_memory")  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--peak", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.library:
-        sys.path.insert(0, str(options.library))
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    if not options.leave_memory:
-        keep_freed_memory()  # as `sdpgan` and the Space do, for all
-    if options.peak:
-        print_peak(options)
-        return
+    set_up(options)
     result = {
         "style": options.style,
         "base_channels": SDPGAN.from_pretrained(options.style).config["base_channels"],

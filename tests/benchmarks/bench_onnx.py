@@ -13,29 +13,17 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import onnxruntime
 import torch
 import torch.nn.functional as F
-from measuring import store
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from measuring import seconds, store
 
 from sdpgan_hub import SDPGAN
 from sdpgan_hub.export import export
 from sdpgan_hub.memory import keep_freed_memory
-
-
-def seconds(function: Callable[[], object]) -> tuple[float, float]:
-    """On the clock and of the CPUs."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    function()
-    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def measure(model: SDPGAN, file: Path, size: int, threads: int, repeats: int) -> dict[str, float]:

@@ -27,16 +27,16 @@ from pathlib import Path  # noqa: E402
 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
-
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-sys.path.insert(0, str(ROOT))
+from measuring import ROOT  # noqa: E402
+from PIL import Image, ImageOps  # noqa: E402
 
 from sdpgan_hub import SDPGAN  # noqa: E402
 from sdpgan_hub.errors import SDPGANError  # noqa: E402
+from sdpgan_hub.files import read_rgb  # noqa: E402
 from sdpgan_hub.saliency import minimum_barrier, reference, robust_background  # noqa: E402
 from sdpgan_hub.saliency.common import shrink  # noqa: E402
 from sdpgan_hub.saliency.mbd import minimum_barrier_map  # noqa: E402
+from training.data import pictures  # noqa: E402
 from training.metrics import saliency  # noqa: E402
 
 PHOTO_SIDE = 400
@@ -104,17 +104,14 @@ def table(title: str, figures: dict[str, dict[str, float]], digits: dict[str, in
 
 def tile(image: np.ndarray, width: int = 240, height: int = 180, gap: int = 3) -> np.ndarray:
     """``image`` (uint8 H x W x 3) as large as fits into ``width`` x ``height``, in the middle of white."""
-    scale = min((width - 2 * gap) / image.shape[1], (height - 2 * gap) / image.shape[0])
-    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    canvas = np.full((height, width, 3), 255, np.uint8)
-    top, left = (height - small.shape[0]) // 2, (width - small.shape[1]) // 2
-    canvas[top : top + small.shape[0], left : left + small.shape[1]] = small
-    return canvas
+    size = (width - 2 * gap, height - 2 * gap)
+    padded = ImageOps.pad(Image.fromarray(image), size, Image.Resampling.BOX, color="white")
+    return np.asarray(ImageOps.expand(padded, gap, "white"))
 
 
 def outlined() -> list[tuple[np.ndarray, np.ndarray]]:
     """The example photos of the Space that the project has outlined, and their masks: uint8 H x W x 3 and H x W."""
-    outlines = json.loads((HERE / "outlines.json").read_text(encoding="utf-8"))
+    outlines = json.loads(Path(__file__).with_name("outlines.json").read_text(encoding="utf-8"))
     pairs = []
     for name in (key for key in outlines if key != "_"):
         photo = read_rgb(ROOT / "space" / "examples" / f"{name}.jpg")
@@ -125,24 +122,19 @@ def outlined() -> list[tuple[np.ndarray, np.ndarray]]:
     return pairs
 
 
-def read_rgb(path: Path) -> np.ndarray:
-    return np.ascontiguousarray(cv2.imread(str(path))[:, :, ::-1])
-
-
 def draw(path: Path, rows: list[tuple[np.ndarray, np.ndarray]], style: str) -> None:
     """A row per photo: photo, the network of ``style``, RBD, MB+, their mean, and the mask; written to ``path``."""
     network = SDPGAN.from_pretrained(style).saliency_map
     columns = ["photo", f"network ({style})", "RBD", "MB+", "reference (mean)", "mask"]
-    title = np.full((24, 240 * len(columns), 3), 255, np.uint8)
-    for number, name in enumerate(columns):
-        cv2.putText(title, name, (240 * number + 6, 17), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
-    drawn = [title]
+    cells = []
     for image, mask in rows:
         maps = [network(image), robust_background(image), minimum_barrier(image), reference(image), mask / 255]
         greys = [cv2.cvtColor(np.round(255 * one).astype(np.uint8), cv2.COLOR_GRAY2RGB) for one in maps]
-        drawn.append(np.hstack([tile(picture) for picture in (image, *greys)]))
-    if not cv2.imwrite(str(path), np.vstack(drawn)[:, :, ::-1]):
-        sys.exit(f"{path} cannot be written: name a file that ends in .png or .jpg in a folder that exists.")
+        cells += [tile(picture) for picture in (image, *greys)]
+    try:
+        pictures.write(path, pictures.contact_sheet(cells, len(columns), labels=columns, label_height=24))
+    except SDPGANError as error:
+        sys.exit(str(error))
 
 
 def main() -> None:

@@ -17,10 +17,9 @@ import time
 from pathlib import Path
 
 import torch
-from measuring import store
+from measuring import ROOT, store
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = sorted((ROOT / "space" / "examples").glob("*.jpg"))[0]
 
 
@@ -62,12 +61,7 @@ def main() -> None:
     options = ["--style", arguments.style, "--brush", arguments.brush, "--device", "cpu"]
     with tempfile.TemporaryDirectory() as folder:
         photos = [measure(megapixels, options, Path(folder)) for megapixels in arguments.megapixels]
-    result = {
-        "style": arguments.style,
-        "threads": torch.get_num_threads(),
-        "photos": photos,
-    }
-    store(result, arguments.output)
+    store({"style": arguments.style, "threads": torch.get_num_threads(), "photos": photos}, arguments.output)
 
 
 if __name__ == "__main__":

@@ -18,40 +18,34 @@ import argparse
 import contextlib
 import io
 import json
-import multiprocessing
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import timm
 import torch
 import torch.nn.functional as F
 from accelerate.state import AcceleratorState
 from authors_layout import AuthorsGenerator, AuthorsSaliencyNetwork
-from measuring import gflop, peak_mib
-from safetensors.torch import save_file
+from measuring import ROOT, gflop, in_a_new_process, peak_mib, seconds
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
+from training_fixtures import write_vgg
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from sdpgan_hub.memory import keep_freed_memory  # noqa: E402
-from sdpgan_hub.networks import Discriminator  # noqa: E402
-from training.data.cache import prepare  # noqa: E402
-from training.data.dataset import SampleNumbers  # noqa: E402
-from training.losses.perceptual import CONV4_4, PerceptualFeatures  # noqa: E402
-from training.losses.step import call_with_constant_parameters  # noqa: E402
-from training.run.arguments import parse_arguments  # noqa: E402
-from training.run.config import read_config  # noqa: E402
-from training.train import Trainer  # noqa: E402
+from sdpgan_hub.memory import keep_freed_memory
+from sdpgan_hub.networks import Discriminator
+from training.data.cache import prepare
+from training.data.dataset import SampleNumbers
+from training.losses.perceptual import PerceptualFeatures
+from training.losses.step import call_with_constant_parameters
+from training.run.arguments import parse_arguments
+from training.run.config import read_config
+from training.train import Trainer
 
 IMAGES = 8
 """Photos, and paintings; more where a batch is larger."""
@@ -156,14 +150,8 @@ def write_inputs(folder: Path, size: int, batch_size: int) -> None:
         for number in range(max(IMAGES, batch_size)):
             image = cv2.resize(random.integers(256, size=(8, 8, 3), dtype=np.uint8), (size, size))
             cv2.imwrite(str(folder / kind / f"{number}.png"), image)
-    with torch.device("meta"):
-        shapes = {
-            key: value.shape for key, value in timm.create_model("vgg19").features[: CONV4_4 + 1].state_dict().items()
-        }
-    torch.manual_seed(0)
-    weights = {key: torch.randn(shape) * (shape[1:].numel() / 2) ** -0.5 for key, shape in shapes.items()}
     prepare(folder / "photos", folder / "paintings", folder / "cache", workers=1, progress=False)
-    save_file({f"features.{key}": value.half() for key, value in weights.items()}, folder / "vgg19.safetensors")
+    write_vgg(folder / "vgg19.safetensors")
 
 
 def random_batch(options: argparse.Namespace, batch_size: int | None = None, size: int | None = None) -> Batch:
@@ -176,14 +164,15 @@ def random_batch(options: argparse.Namespace, batch_size: int | None = None, siz
 
 def timed(function: Callable[[], object], device: str) -> dict[str, float]:
     """{"seconds"}, and on a CPU {"cpu_seconds"}: of all threads, which other programs on the machine disturb less."""
-    if device == "cuda":
+    if device == "cpu":
+        return dict(zip(("seconds", "cpu_seconds"), seconds(function), strict=True))
+
+    def finished() -> None:
+        function()
         torch.cuda.synchronize()
-    started, cpu_started = time.perf_counter(), time.process_time()
-    function()
-    if device == "cuda":
-        torch.cuda.synchronize()
-        return {"seconds": time.perf_counter() - started}
-    return {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu_started}
+
+    torch.cuda.synchronize()
+    return {"seconds": seconds(finished)[0]}
 
 
 def median(times: list[dict[str, float]]) -> dict[str, float]:
@@ -195,27 +184,14 @@ def peak_and_gflop(name: str, options: argparse.Namespace, folder: Path) -> dict
     """Of one step, the optimisers' states being there already: {"peak_mib", "gflop"}."""
     if options.device == "cuda":
         return _peak_and_gflop(name, options, folder)
-    context = multiprocessing.get_context("spawn")  # a forked child would hang where the parent's threads are at work
-    receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_send_peak_and_gflop, args=(sender, name, options, folder))
-    child.start()
-    sender.close()
     try:
-        return receiver.recv()
-    except EOFError:
+        return in_a_new_process(_peak_and_gflop, name, options, folder)
+    except BrokenProcessPool:
         raise SystemExit(f"bench_training.py: a step of {name} ended the process; is there enough memory?") from None
-    finally:
-        child.join()
-
-
-def _send_peak_and_gflop(sender: Connection, name: str, options: argparse.Namespace, folder: Path) -> None:
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    keep_freed_memory()
-    sender.send(_peak_and_gflop(name, options, folder))
 
 
 def _peak_and_gflop(name: str, options: argparse.Namespace, folder: Path) -> dict[str, float]:
+    set_up(options)
     before = _peak_mib(options.device)
     step = recipe(name, options, folder)
     step(random_batch(options, 1, 64))
@@ -437,12 +413,17 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> None:
-    options = parse(argv)
+def set_up(options: argparse.Namespace) -> None:
+    """What the options ask of a process."""
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.device == "cpu":
         keep_freed_memory()  # as the trainer does, for the authors' recipe too
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = parse(argv)
+    set_up(options)
     with tempfile.TemporaryDirectory(prefix="sdpgan_bench_") as folder:
         result = measure(options, Path(folder))
         if options.device == "cuda":

@@ -21,8 +21,6 @@ import cv2
 import numpy as np
 from measuring import store
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from sdpgan_hub import SDPGAN
 from sdpgan_hub.scene import Scene, flow_between, warped
 
@@ -116,11 +114,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model = SDPGAN.from_pretrained(arguments.style)
     films = [measure(model, film, arguments.size, arguments.frames, arguments.sheets) for film in arguments.films]
-    result = {
-        "style": arguments.style,
-        "films": films,
-    }
-    store(result, arguments.output)
+    store({"style": arguments.style, "films": films}, arguments.output)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,33 @@
-"""What the benchmarks share: operations, peak memory, and where their figures go."""
+"""What the benchmarks share: the way to the code, time, operations, peak memory, and where their figures go.
+
+Importing it puts the repository's root and tests/ on the path.
+"""
 
 from __future__ import annotations
 
 import json
 import resource
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from torch.utils.flop_counter import FlopCounterMode
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+T = TypeVar("T")
+
+
+def seconds(function: Callable[[], object]) -> tuple[float, float]:
+    """On the clock, and of all threads of this process, which other programs on the machine disturb less."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    function()
+    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def gflop(function: Callable[[], object]) -> float:
@@ -26,6 +44,15 @@ def peak_mib() -> float:
         return int(status.read_text().split("VmHWM:")[1].split()[0]) / 2**10
     unit = 1 if sys.platform == "darwin" else 2**10
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def in_a_new_process(function: Callable[..., T], *arguments: Any) -> T:
+    """What `function`, one of a module, gives in a process of its own, whose memory holds nothing from before.
+
+    A forked one would hang where this one's threads are at work.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def store(result: dict[str, Any], file: Path | None) -> None:

@@ -27,19 +27,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
 from tqdm import tqdm
 
 from sdpgan_hub.errors import SDPGANError, one_line
-from sdpgan_hub.files import (
-    HEIF_SUFFIXES,
-    INPUT_SUFFIXES,
-    files_below,
-    is_image_name,
-    opened,
-    read_rgb,
-    write_whole,
-)
+from sdpgan_hub.files import HEIF_SUFFIXES, INPUT_SUFFIXES, files_below, is_image_name, opened, read_rgb, write_whole
 
 from . import pictures
 
@@ -51,6 +45,8 @@ DATASET_ON_DISK = re.compile(r"(?P<name>.+):(?P<split>[\w.-]+)(?:/(?P<column>[\w
 STATE_FILE = "fetched.json"
 ROWS_BETWEEN_STATES = 100
 IMAGES_IN_A_FOLDER = 1000
+
+T = TypeVar("T")
 
 
 def image_files(folder: str | Path) -> list[Path]:
@@ -68,6 +64,13 @@ def by_stem(folder: str | Path) -> dict[Path, Path]:
     """The image files of a folder: relative path without suffix -> file; PNG wins over the lossy ones."""
     files = sorted(image_files(folder), key=lambda path: path.suffix.lower() == ".png")
     return {path.relative_to(folder).with_suffix(""): path for path in files}
+
+
+def spread(items: list[T], count: int | None) -> list[T]:
+    """`count` of them at even distances; all where there are no more, or for None."""
+    if count is None or len(items) <= count:
+        return items
+    return [items[round(place)] for place in np.linspace(0, len(items) - 1, count)]
 
 
 @dataclass(frozen=True)

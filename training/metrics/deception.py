@@ -16,19 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
-from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from sdpgan_hub.errors import SDPGANError
+from sdpgan_hub.files import opened
 
-from ..data.sources import image_files
-from .style import Squares, load_network
+from ..data.sources import image_files, spread
+from .style import load_network, squares
 
 PHOTO = "photo"
 """The class of those that no one painted."""
@@ -73,13 +71,8 @@ class MapStatistics:
     def __call__(
         self, files: Sequence[Path], batch_size: int = 8, workers: int = 0, description: str = "statistics"
     ) -> np.ndarray:
-        loader = DataLoader(Squares(files, self.size), batch_size=batch_size, num_workers=workers)
-        rows = []
-        with tqdm(total=len(files), desc=description, unit="image", leave=False) as bar:
-            for images in loader:
-                rows.append(self._statistics(images.to(self.device)).numpy())
-                bar.update(len(images))
-        return np.concatenate(rows)
+        batches = squares(files, self.size, batch_size, workers, description)
+        return np.concatenate([self._statistics(images.to(self.device)).numpy() for images in batches])
 
     def _statistics(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 N x 3 x size x size to N x 1,920: means and deviations at 1/8, then at 1/16."""
@@ -190,20 +183,12 @@ class Classifier:
             raise SDPGANError("There is no image to classify.")
         names = self.recognise(files)
         shares = {name: names.count(name) / len(names) for name in self.classes}
-        return {
-            "rate": shares[painter],
-            "taken_for_photo": shares[PHOTO],
-            "per_class": shares,
-            "images": len(names),
-        }
+        return {"rate": shares[painter], "taken_for_photo": shares[PHOTO], "per_class": shares, "images": len(names)}
 
 
 def _shorter_side(file: Path) -> int:
-    try:
-        with PIL.Image.open(file) as image:
-            return min(image.size)
-    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-        raise SDPGANError(f"{file} cannot be read as an image ({error}); repair or remove it.") from error
+    with opened(file) as image:
+        return min(image.size)
 
 
 def files(folders: Folders) -> list[Path]:
@@ -217,6 +202,4 @@ def _images(name: str, folders: Folders, limit: int) -> list[Path]:
     found = files(folders)
     if len(found) < MIN_IMAGES:
         raise SDPGANError(f"{name} has {len(found)} images; the classifier needs at least {MIN_IMAGES} of each.")
-    if len(found) <= limit:
-        return found
-    return [found[round(place)] for place in np.linspace(0, len(found) - 1, limit)]
+    return spread(found, limit)

@@ -66,13 +66,7 @@ def detail_kept(ssim: float | None, gradient_correlation: float | None) -> float
 def ssim_map(photo: np.ndarray, painting: np.ndarray) -> np.ndarray:
     """SSIM at every pixel of two luminances, float H x W in [0, 255] (Wang et al., TIP 2004: Gaussian of 1.5 px)."""
     return structural_similarity(
-        photo,
-        painting,
-        data_range=255,
-        gaussian_weights=True,
-        sigma=1.5,
-        use_sample_covariance=False,
-        full=True,
+        photo, painting, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True
     )[1]
 
 

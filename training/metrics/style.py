@@ -8,7 +8,7 @@ as often as above. Both with the 2048-d layer of the Inception network unless an
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -59,13 +59,10 @@ class InceptionFeatures:
     def __call__(
         self, paths: Sequence[Path], batch_size: int = 8, workers: int = 0, description: str = "features"
     ) -> dict[str, Tensor]:
-        loader = DataLoader(Squares(paths, self.size), batch_size=batch_size, num_workers=workers)
         batches: list[dict[str, Tensor]] = []
-        with tqdm(total=len(paths), desc=description, unit="image", leave=False) as bar:
-            for images in loader:
-                features = self.network.convert_features_tuple_to_dict(self.network(images.to(self.device)))
-                batches.append({name: value.cpu().double() for name, value in features.items()})
-                bar.update(len(images))
+        for images in squares(paths, self.size, batch_size, workers, description):
+            features = self.network.convert_features_tuple_to_dict(self.network(images.to(self.device)))
+            batches.append({name: value.cpu().double() for name, value in features.items()})
         return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
 
 
@@ -102,6 +99,15 @@ class Squares(Dataset):
     def __getitem__(self, number: int) -> Tensor:
         square = centre_square(read_scaled(self.paths[number], self.size))
         return torch.from_numpy(square).permute(2, 0, 1).contiguous()
+
+
+def squares(paths: Sequence[Path], size: int, batch_size: int, workers: int, description: str) -> Iterator[Tensor]:
+    """`Squares` in batches, N x 3 x size x size, with a progress bar called `description`."""
+    loader = DataLoader(Squares(paths, size), batch_size=batch_size, num_workers=workers)
+    with tqdm(total=len(paths), desc=description, unit="image", leave=False) as bar:
+        for images in loader:
+            yield images
+            bar.update(len(images))
 
 
 def distance(images: Tensor, paintings: Tensor, layer: str, seed: int = 0) -> dict[str, float | int]:

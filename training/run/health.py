@@ -29,8 +29,8 @@ class Health:
                                                   of one photo, over that result and the one before)
     """
 
-    def __init__(self, window: int = WINDOW, constant_loss: float = math.inf):
-        self.window, self.constant_loss = window, constant_loss
+    def __init__(self, constant_loss: float = math.inf):
+        self.constant_loss = constant_loss
         self.recent: dict[str, deque[float]] = {}
 
     def observe(self, numbers: Mapping[str, float], weights: Mapping[str, float]) -> tuple[str | None, str | None]:
@@ -43,7 +43,7 @@ class Health:
         if infinite:
             return _diverged(infinite, numbers), None
         for name, value in numbers.items():
-            self.recent.setdefault(name, deque(maxlen=self.window)).append(value)
+            self.recent.setdefault(name, deque(maxlen=WINDOW)).append(value)
         return None, self._collapsed(numbers, weights)
 
     def _collapsed(self, numbers: Mapping[str, float], weights: Mapping[str, float]) -> str | None:
@@ -68,7 +68,7 @@ class Health:
         """Why D tells paintings from results no better than a constant would, as a clause; None where it does."""
         values = self.recent.get("loss/discriminator", ())
         near = sum(value > self.constant_loss - CHANCE_MARGIN for value in values)
-        if len(values) < self.window or near < SHARE * self.window:
+        if len(values) < WINDOW or near < SHARE * WINDOW:
             return None
         return (
             f"D's loss stayed within {CHANCE_MARGIN} of {self.constant_loss:.3f}, that of a D with one answer for "
@@ -77,11 +77,11 @@ class Health:
 
     @property
     def _span(self) -> str:
-        return f"{SHARE:.0%} of the last {self.window} steps"
+        return f"{SHARE:.0%} of the last {WINDOW} steps"
 
     def _below(self, name: str, least: float, numbers: Mapping[str, float]) -> bool:
         values = self.recent.get(name, ())
-        return name in numbers and sum(value < least for value in values) >= SHARE * self.window
+        return name in numbers and sum(value < least for value in values) >= SHARE * WINDOW
 
 
 def _diverged(infinite: list[str], numbers: Mapping[str, float]) -> str:

@@ -128,7 +128,8 @@ def pack(
             f"Weights and code take {size_of(folder) / 1e6:.1f} MB of {megabytes:g}: no image fits; raise --megabytes."
         )
     if config.references:
-        prepare(folder / "photos", None, folder / "cache", masks=_if_there(folder / "masks"), progress=False)
+        there = folder / "masks" if (folder / "masks").exists() else None
+        prepare(folder / "photos", None, folder / "cache", masks=there, progress=False)
         while size_of(folder) > limit and kept_photos > 1:  # where references are larger than expected
             kept_photos -= 1
             for place in ("photos", "masks", "cache/saliency"):
@@ -140,10 +141,6 @@ def pack(
         "paintings": kept_paintings,
         "paintings_there": len(files),
     }
-
-
-def _if_there(path: Path) -> Path | None:
-    return path if path.exists() else None
 
 
 def size_of(folder: Path) -> int:
