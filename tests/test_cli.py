@@ -566,7 +566,7 @@ def test_ctrl_c_ends_quietly_with_130_whole_files_and_a_whole_json_document(here
     assert b"Traceback" not in errors and errors.endswith(b"stopped\n")
     done = json.loads(out)
     assert 0 < len(done) < 203
-    assert not list(Path("out").rglob("*.part"))
+    assert not list(Path("out").rglob(f"*{files_module.UNFINISHED}"))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals and pipes")

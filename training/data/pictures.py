@@ -29,18 +29,13 @@ def read_mask(path: str | Path, height: int, width: int) -> np.ndarray:
     grey = np.asarray(image if image.mode.startswith(("I", "F")) else image.convert("L"))
     mask = np.where(grey > grey.max() / 2, 255, 0).astype(np.uint8)
     if abs(mask.shape[0] * width - mask.shape[1] * height) > max(height, width, *mask.shape):
-        raise SDPGANError(f"its mask {path} is {mask.shape[1]}x{mask.shape[0]}, the photo {width}x{height}.")
+        raise SDPGANError(f"The mask {path} is {mask.shape[1]}x{mask.shape[0]}, the photo {width}x{height}.")
     return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
 def read_region(mask: Path, shape: tuple[int, ...]) -> np.ndarray:
     """A mask file as bool of the height and width of `shape`, True where it is salient; SDPGANError naming it."""
-    try:
-        return read_mask(mask, *shape[:2]) > 0
-    except SDPGANError as error:
-        raise SDPGANError(f"{mask}: {error}") from error
-    except (OSError, ValueError) as error:
-        raise SDPGANError(f"{mask} cannot be read as a mask ({error}).") from error
+    return read_mask(mask, *shape[:2]) > 0
 
 
 def read_scaled(path: Path, shorter_side: int) -> np.ndarray:

@@ -40,8 +40,8 @@ class Step:
         self.teacher = teacher
         self.prepared_model, self.prepared_discriminator = prepared_model, prepared_discriminator
         self.memory_format = memory_format(accelerator.device)
-        self.previous_result = torch.empty(0)
-        """G(x) of the last batch that was a single photo."""
+        self.previous: dict[str, Tensor] = {}
+        """The results and paintings of the last batch, where it was one of each."""
 
     def backward(self, batch: dict[str, Tensor], number: int, weights: dict[str, float]) -> dict[str, Tensor]:
         """The gradients of D (not in the initialisation phase) and of G and S, all at the present weights.
@@ -121,15 +121,18 @@ class Step:
         ]
         torch.autograd.backward(*zip(*reached, strict=True))
 
-        results = stylized.detach()
-        numbers["output/contrast"] = results.std((2, 3)).mean()
-        if len(results) == 1:  # nothing in the batch to differ from: the one before it
-            before, self.previous_result = self.previous_result, results
-            if before.shape == results.shape:
-                results = torch.cat([before, results])
-        if len(results) > 1:
-            numbers["output/variety"] = results.std(0).mean()
+        numbers |= self.spread("output", stylized.detach()) | self.spread("painting", batch["painting"])
         return {f"loss/{name}": loss for name, loss in losses.items()} | numbers
+
+    def spread(self, kind: str, images: Tensor) -> dict[str, Tensor]:
+        """Standard deviations over the pixels of an image, and over the images at one pixel."""
+        numbers = {f"{kind}/contrast": images.std((2, 3)).mean()}
+        if len(images) == 1:  # nothing in the batch to differ from: the one before it
+            before = self.previous.get(kind)
+            self.previous[kind] = images
+            if before is not None and before.shape == images.shape:
+                images = torch.cat([before, images])
+        return numbers if len(images) == 1 else numbers | {f"{kind}/variety": images.std(0).mean()}
 
     def discriminator_loss(
         self, batch: dict[str, Tensor], generated: Tensor, pyramids: dict[str, list[Tensor]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
+from statistics import fmean
 
 WINDOW = 100
 SHARE = 0.9
@@ -13,9 +14,9 @@ LEAST_DISCRIMINATOR_LOSS = 0.02
 """D wins every time: it tells G nothing any more."""
 CHANCE_MARGIN = 0.1
 """A D whose loss stays within this of a constant D's has not learnt to tell anything (nats with "bce")."""
-LEAST_CONTRAST = 0.02
-"""Standard deviation in units of [-1, 1], 2.5 grey levels of 255: over the pixels of a result, and over the results of
-a batch at one pixel. Photos have 0.3 to 0.6."""
+LEAST_SPREAD = 0.3
+"""Of the paintings' standard deviation, which is 0.3 to 0.6: over the pixels of a result, and over the results of a
+batch at one pixel. Healthy runs have 0.8 to 1.1 of it; one that gave every photo the same colour had 0.2."""
 
 
 class Health:
@@ -26,7 +27,7 @@ class Health:
     gradient_norm/*                               of G and S, and of D
     constant_loss                                 `objective.constant_discriminator_loss` of this training
     output/contrast, output/variety               standard deviations of G(x) over pixels, over the batch (where it is
-                                                  of one photo, over that result and the one before)
+    painting/contrast, painting/variety           of one photo, over that result and the one before), and of paintings
     """
 
     def __init__(self, constant_loss: float = math.inf):
@@ -53,13 +54,14 @@ class Health:
                 f"{numbers['loss/discriminator']:.2g}), so the term gan ({numbers['loss/gan']:.3g}) no longer tells G "
                 "what a painting looks like"
             )
-        for name, what in (("output/contrast", "one flat colour"), ("output/variety", "the same for every photo")):
-            if self._below(name, LEAST_CONTRAST, numbers):
+        for kind, what in (("contrast", "one flat colour"), ("variety", "the same for every photo")):
+            name, paintings = f"output/{kind}", self.recent.get(f"painting/{kind}", ())
+            if paintings and self._below(name, LEAST_SPREAD * fmean(paintings), numbers):
                 terms = {term: weight * numbers[f"loss/{term}"] for term, weight in weights.items()}
                 largest = max(terms, key=terms.__getitem__)
                 return (
-                    f"G's results were {what} in {self._span} (standard deviation {numbers[name]:.2g} of "
-                    f"2), while the largest term of its loss was {largest} ({terms[largest]:.3g} of "
+                    f"G's results were {what} in {self._span} (standard deviation {numbers[name]:.2g}, of paintings "
+                    f"{fmean(paintings):.2g}), while the largest term of its loss was {largest} ({terms[largest]:.3g} of "
                     f"{sum(terms.values()):.3g})"
                 )
         return None
