@@ -73,7 +73,7 @@ SDP-GAN repaints your photo in a painter's hand and keeps the detail where peopl
 """
 
 CREDITS = """
-The style `peppercarrot` learnt from panels of Pepper&Carrot by David Revoy,
+The styles `peppercarrot` and `peppercarrot-lite` learnt from panels of Pepper&Carrot by David Revoy,
 [www.peppercarrot.com](https://www.peppercarrot.com), CC BY 4.0. The other painters' works are in the public domain.
 """
 

@@ -20,7 +20,8 @@ from skimage.metrics import structural_similarity
 from sdpgan_hub import SDPGAN, styles
 from training.package_style import CELL, COLUMNS, GAP, gallery
 
-NAMES = ("monet", "peppercarrot", "ukiyoe", "vangogh", "vangogh-lite")
+PAINTERS = ("monet", "peppercarrot", "ukiyoe", "vangogh")
+NAMES = tuple(sorted([*PAINTERS, *(f"{name}-lite" for name in PAINTERS)]))
 EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "space" / "examples").glob("*.jpg"))
 SIDE = 128
 LUMA = np.array([0.299, 0.587, 0.114])
