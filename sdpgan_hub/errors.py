@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 
@@ -20,8 +21,11 @@ def one_line(error: BaseException) -> str:
 
 
 def reworded(error: Exception, words: Mapping[str, str]) -> str:
-    """The message of `error` in the words of the place where it appears; words: Python's name -> its name there."""
+    """The message of `error` in the words of the place where it appears; words: Python's name -> its name there.
+
+    A part of a path stays as it is.
+    """
     message = str(error)
     for python, there in words.items():
-        message = message.replace(python, there)
+        message = there.join(re.split(rf"(?<![/\\]){re.escape(python)}(?![/\\])", message))
     return message

@@ -263,6 +263,14 @@ def test_a_message_names_the_options_of_the_command_line(here, tiny, monkeypatch
     assert "--tile, such as" in line and "tile=" not in line
 
 
+def test_a_folder_with_the_name_of_an_option_is_named_as_it_is(here, tiny, capsys):
+    Path("keep_detail").mkdir()
+    Path("keep_detail/a.png").write_bytes(b"no image")
+    assert main(["stylize", "keep_detail/a.png", "-o", "out.png", "--style", str(tiny)]) == 1
+    line = one_line(capsys)
+    assert "keep_detail/a.png" in line and "--keep-detail" not in line
+
+
 def test_the_options_of_stylize_are_those_of_python(here, tiny, model):
     Image.fromarray(np.tile(np.uint8([[0, 255]]), (33, 23))).save("mask.png")
     given = ["--brush", "2", "--strength", "0.8", "--keep-color", "--mask", "mask.png", "--tile", "16"]

@@ -61,8 +61,8 @@ class Health:
                 largest = max(terms, key=terms.__getitem__)
                 return (
                     f"G's results were {what} in {self._span} (standard deviation {numbers[name]:.2g}, of paintings "
-                    f"{fmean(paintings):.2g}), while the largest term of its loss was {largest} ({terms[largest]:.3g} of "
-                    f"{sum(terms.values()):.3g})"
+                    f"{fmean(paintings):.2g}), while the largest term of its loss was {largest} "
+                    f"({terms[largest]:.3g} of {sum(terms.values()):.3g})"
                 )
         return None
 
