@@ -333,8 +333,9 @@ def run_styles(options: argparse.Namespace, _: Processes) -> int:
     if options.json:
         print(json.dumps(rows, indent=1))
         return 0
+    width = max(len(row["name"]) for row in rows)
     for row in rows:
-        print(f"{row['name']:16} {row['bytes'] / 1e6:6.1f} MB  {row['path']}")
+        print(f"{row['name']:{width}} {row['bytes'] / 1e6:6.1f} MB  {row['path']}")
     return 0
 
 
