@@ -32,6 +32,7 @@ class Health:
 
     def __init__(self, constant_loss: float = math.inf):
         self.constant_loss = constant_loss
+        self.steps = 0
         self.recent: dict[str, deque[float]] = {}
 
     def observe(self, numbers: Mapping[str, float], weights: Mapping[str, float]) -> tuple[str | None, str | None]:
@@ -43,8 +44,10 @@ class Health:
         infinite = [name for name, value in numbers.items() if not math.isfinite(value)]
         if infinite:
             return _diverged(infinite, numbers), None
+        self.steps += 1
         for name, value in numbers.items():
-            self.recent.setdefault(name, deque(maxlen=WINDOW)).append(value)
+            if self.steps > WINDOW or not name.startswith("output/"):  # G's first weights paint grey
+                self.recent.setdefault(name, deque(maxlen=WINDOW)).append(value)
         return None, self._collapsed(numbers, weights)
 
     def _collapsed(self, numbers: Mapping[str, float], weights: Mapping[str, float]) -> str | None:
