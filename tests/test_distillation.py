@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from assertions import refusal
 from training_fixtures import batch_of
 
 from sdpgan_hub import SDPGAN
+from sdpgan_hub.filters import crop_and_resize
 
 try:
     from training.losses import discriminators
@@ -80,6 +82,21 @@ def test_the_teacher_paints_what_the_student_paints(trainer, teacher: Path):
         assert torch.equal(whole[:2], part)
     assert loss.item() == pytest.approx((student[4][:2] - given[4]).abs().mean().item(), rel=1e-5)
     assert loss > 0.01
+
+
+def test_the_teachers_chroma_is_multiplied_by_one_factor_where_people_look_and_by_another_elsewhere(trainer, teacher):
+    settings = LITE | {"distill_chroma": [0.5, 3], "crop_size": 64, "image_size": 64}
+    one = trainer("--initial_style", str(teacher), initialization_epochs=1, **settings)
+    batch, seen, given = batch_of(one), [], []
+    one.model.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    one.step.teacher.register_forward_hook(lambda module, inputs, output: given.append(output[0].numpy()))
+    loss = one.backward(batch)["loss/distill"]
+    painting, saliency = (output.detach()[:2] for output in seen[-1])
+    attended = (crop_and_resize(saliency, batch["photo_box"], 64, 64).numpy() + 1) / 2
+    luma = np.einsum("c,ncyx->nyx", [0.299, 0.587, 0.114], given[0])[:, None]
+    taught = luma + (0.5 * attended + 3 * (1 - attended)) * (given[0] - luma)
+    assert loss.item() == pytest.approx(np.abs(painting.numpy() - taught.clip(-1, 1)).mean(), rel=1e-4)
+    assert np.abs(taught - given[0]).mean() > 0.01
 
 
 def test_a_student_comes_close_to_its_teacher(trainer, teacher: Path):

@@ -228,6 +228,7 @@ def test_a_config_file_and_the_command_line_are_read_strictly(tmp_path: Path):
                         ("keep_detail: 1.5", "keep_detail"), ("tone_jitter: 2", "tone_jitter"),
                         ("identity_chroma: -0.1", "identity_chroma"), ("discriminator: resnet", "discriminator"),
                         ("photo_scales: [1]", "photo_scales"), ("painting_scales: [2, 1]", "painting_scales"),
+                        ("distill_chroma: [1]", "distill_chroma"), ("distill_chroma: [1, -1]", "distill_chroma"),
                         ("image_size: 64", "crop_size 256"), ("w_texture: 1", "w_texture"),
                         ("adversarial_loss: wasserstein", "adversarial_loss"), ("a: [", "style.yaml"),
                         ("w_con: 0\ntrain_saliency: false", "initialization_epochs")]:  # fmt: skip

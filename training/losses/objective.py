@@ -128,9 +128,9 @@ def distillation_loss(painting: Tensor, taught: Tensor) -> Tensor:
     return F.l1_loss(painting.float(), taught.float())
 
 
-def with_chroma(image: Tensor, share: float) -> Tensor:
-    """N x 3 x H x W in [-1, 1] with `share` of its colour differences from its luma."""
-    return image if share == 1 else luma(image) + share * (image - luma(image))
+def with_chroma(image: Tensor, share: float | Tensor) -> Tensor:
+    """N x 3 x H x W in [-1, 1] with `share`, a number or N x 1 x H x W, of its colour differences from its luma."""
+    return luma(image) + share * (image - luma(image))
 
 
 def content_weight(w_con: float, epoch: int, decay: float = 0.96, decay_epochs: int = 10) -> float:

@@ -108,7 +108,8 @@ class Step:
         if "distill" in weights:
             assert self.teacher is not None
             with torch.no_grad(), self.accelerator.autocast():
-                taught = self.teacher(*(one if one is None else one[:count] for one in inputs))[0]
+                taught = self.teacher(*(one if one is None else one[:count] for one in inputs))[0].float()
+            taught = objective.with_chroma(taught, self.taught_chroma(batch, saliency, taught)).clamp(-1, 1)
             terms["distill"] = objective.distillation_loss(stylized, taught)
         self.backpropagate(terms, weights, losses)
         del terms, pyramid, pyramids
@@ -123,6 +124,16 @@ class Step:
 
         numbers |= self.spread("output", stylized.detach()) | self.spread("painting", batch["painting"])
         return {f"loss/{name}": loss for name, loss in losses.items()} | numbers
+
+    def taught_chroma(self, batch: dict[str, Tensor], saliency: Tensor | None, taught: Tensor) -> float | Tensor:
+        """What the chroma of T(x) is multiplied with: `distill_chroma`, mixed by S's map where there is one."""
+        salient, elsewhere = self.config.distill_chroma
+        if saliency is None:
+            return elsewhere
+        looked_at = (saliency.detach().float() + 1) / 2
+        if "photo_box" in batch:
+            looked_at = crop_and_resize(looked_at, batch["photo_box"], *taught.shape[-2:])
+        return elsewhere + (salient - elsewhere) * looked_at
 
     def spread(self, kind: str, images: Tensor) -> dict[str, Tensor]:
         """Standard deviations over the pixels of an image, and over the images at one pixel."""

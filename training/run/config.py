@@ -36,6 +36,11 @@ RANGES: tuple[tuple[str, Callable[[typing.Any], bool], str], ...] = (
         lambda value: len(value) == 2 and 0 < value[0] <= value[1],
         "two numbers above 0, the smaller one first",
     ),
+    (
+        "distill_chroma",
+        lambda value: len(value) == 2 and min(value) >= 0,
+        "two numbers from 0 up: where people look, and elsewhere",
+    ),
     ("adversarial_loss", ADVERSARIAL_LOSSES.__contains__, f"one of {', '.join(ADVERSARIAL_LOSSES)}"),
     ("discriminator", DISCRIMINATORS.__contains__, f"one of {', '.join(DISCRIMINATORS)}"),
 )
@@ -113,6 +118,8 @@ class TrainingConfig:
     w_distill: float = 0.0
     """Of |G(x) - T(x)|_1, where T is the G of --initial_style, beyond Eq. 1: a smaller G learns its paintings; 0: not
     computed."""
+    distill_chroma: tuple[float, ...] = (1.0, 1.0)
+    """What the chroma of T(x) is multiplied with: where S's map is 1, and where it is 0 or there is no S."""
     saliency_mask: bool = True
     """False: L_con without the mask of Eq. 4 (Fig. 9 (d)); without `saliency_network` too, what ref. [8] minimises."""
     mask_peak: float = 2.0
