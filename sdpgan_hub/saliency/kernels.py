@@ -57,37 +57,6 @@ def barrier_passes(image, distance, upper, lower, passes):
                         lower[y, x, c] = low
 
 
-def reconstruct(marker, mask):
-    """Morphological reconstruction by dilation in place: ``marker`` (<= ``mask``, both h x w uint8) grows under it.
-
-    8-connected; raster and inverse raster passes until nothing changes.
-    """
-    height, width = mask.shape
-    step = 1
-    quiet = 0
-    while quiet < 2:
-        quiet += 1
-        for i in range(height):
-            y = i if step == 1 else height - 1 - i
-            for j in range(width):
-                x = j if step == 1 else width - 1 - j
-                limit = mask[y, x]
-                before = marker[y, x]
-                if before == limit:
-                    continue
-                best = before
-                if 0 <= x - step < width:
-                    best = max(best, marker[y, x - step])
-                if 0 <= y - step < height:
-                    for near in range(max(x - 1, 0), min(x + 2, width)):
-                        best = max(best, marker[y - step, near])
-                best = min(best, limit)
-                if best != before:
-                    marker[y, x] = best
-                    quiet = 0
-        step = -step
-
-
 def shortest_paths(distance, limit):
     """All-pairs shortest paths in place (Floyd-Warshall): n x n, infinite where there is no edge.
 

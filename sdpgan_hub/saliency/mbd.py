@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from .common import as_rgb, inside_frame, min_max, restore, shrink
-from .kernels import barrier_passes, compiled, reconstruct
+from .kernels import barrier_passes, compiled
 
 PASSES = 5
 MEDIAN_WINDOW = 5
@@ -104,8 +104,15 @@ def _smooth(saliency: np.ndarray) -> np.ndarray:
     mask = np.round(255 * saliency).astype(np.uint8)
     radius = max(3, int(SMOOTHING * np.sqrt(saliency.mean())))
     square = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
-    opened = cv2.erode(mask, square)
-    compiled(reconstruct)(opened, mask)
-    closed = cv2.erode(255 - opened, square)
-    compiled(reconstruct)(closed, 255 - opened)
+    opened = reconstruct(cv2.erode(mask, square), mask)
+    closed = reconstruct(cv2.erode(255 - opened, square), 255 - opened)
     return min_max(255 - closed)
+
+
+def reconstruct(marker: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Morphological reconstruction by dilation: ``marker``, nowhere above ``mask``, grown under it; h x w, uint8."""
+    while True:
+        grown = cv2.min(cv2.dilate(marker, np.ones((3, 3), np.uint8)), mask)
+        if np.array_equal(grown, marker):
+            return grown
+        marker = grown
