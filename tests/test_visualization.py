@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sdpgan_hub.errors import SDPGANError
-from sdpgan_hub.visualization import COLORMAPS, contour, heat_map, overlay
+from sdpgan_hub.visualization import contour, heat_map, overlay
 
 
 @pytest.fixture
@@ -21,10 +21,9 @@ def disc() -> np.ndarray:
     return ((y - 20) ** 2 + (x - 30) ** 2 < 12**2).astype(np.float32)
 
 
-@pytest.mark.parametrize("colormap", COLORMAPS)
-def test_a_rising_map_gives_colours_of_strictly_rising_lightness(colormap):
+def test_a_rising_map_gives_colours_of_strictly_rising_lightness():
     ramp = np.linspace(0, 1, 52, dtype=np.float32)[None]
-    lab = cv2.cvtColor((heat_map(ramp, colormap) / 255).astype(np.float32), cv2.COLOR_RGB2LAB)
+    lab = cv2.cvtColor((heat_map(ramp) / 255).astype(np.float32), cv2.COLOR_RGB2LAB)
     assert (np.diff(lab[0, :, 0]) > 0).all()
 
 
@@ -35,9 +34,7 @@ def test_inferno_runs_from_black_over_red_to_pale_yellow():
     assert yellow[0] > 240 and yellow[1] > 240 > 200 > yellow[2]
 
 
-def test_overlay_is_the_image_at_alpha_0_the_heat_map_at_1_and_their_mean_between(image, disc):
-    assert np.array_equal(overlay(image, disc, alpha=0), image)
-    assert np.array_equal(overlay(image, disc, alpha=1), heat_map(disc))
+def test_overlay_is_the_mean_of_the_image_and_the_heat_map(image, disc):
     mean = (image.astype(float) + heat_map(disc)) / 2
     assert np.abs(overlay(image, disc) - mean).max() <= 0.5
 
@@ -86,11 +83,8 @@ def test_read_only_and_strided_arrays_are_taken_as_they_are(image, disc):
         (lambda image, disc: heat_map(disc - np.nan), "spans nan"),
         (lambda image, disc: heat_map(disc[..., None]), "float H x W"),
         (lambda image, disc: heat_map(disc.astype(np.uint8)), "not uint8"),
-        (lambda image, disc: heat_map(disc, "jet"), "'jet'.*inferno"),
-        (lambda image, disc: overlay(image, disc, alpha=1.5), "alpha is 1.5"),
         (lambda image, disc: overlay(image[:-1], disc), "39 x 60.*40 x 60"),
         (lambda image, disc: overlay(image / 255, disc), "float64"),
-        (lambda image, disc: contour(image, disc, level=0), "level is 0"),
         (lambda image, disc: contour(image[..., 0], disc), "uint8 H x W x 3"),
     ],
 )
