@@ -147,7 +147,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_limits(stylize)
     stylize.add_argument(
         "--keep-detail",
-        type=_share,
+        type=_number(float, lambda share: 0 <= share <= 1, "a number from 0 to 1"),
         metavar="0..1",
         help="the share of the photo's fine structure that is kept where people look (default: the style's own)",
     )
@@ -158,14 +158,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     stylize.add_argument(
         "--brush",
-        type=_brush,
+        type=_number(float, lambda factor: 0 < factor < math.inf, "a number above 0"),
         default=1.0,
         metavar="FACTOR",
         help="how broad the strokes are beside the style's own: 2 doubles them (default: 1)",
     )
     stylize.add_argument(
         "--strength",
-        type=_factor,
+        type=_number(float, lambda factor: 0 <= factor < math.inf, "a number from 0 up"),
         default=1.0,
         metavar="FACTOR",
         help="0 the photo, 1 the painting (default), beyond 1 more of it",
@@ -232,7 +232,11 @@ def _add_files(parser: argparse.ArgumentParser, default_output: str) -> None:
         help="the format of images whose path you do not give (default: the photo's; png for maps and stdout)",
     )
     parser.add_argument(
-        "--quality", type=_quality, default=92, metavar="1..100", help="of JPEG, WebP and AVIF files (default: 92)"
+        "--quality",
+        type=_number(int, lambda quality: 1 <= quality <= 100, "a whole number from 1 to 100"),
+        default=92,
+        metavar="1..100",
+        help="of JPEG, WebP and AVIF files (default: 92)",
     )
     parser.add_argument("--first-frame", action="store_true", help="of an animation or a TIFF, the first picture alone")
     parser.add_argument(
@@ -261,7 +265,7 @@ def _add_style(parser: argparse.ArgumentParser) -> None:
 def _add_limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-size",
-        type=_max_size,
+        type=_number(int, lambda side: side >= MIN_SIZE, f"a whole number from {MIN_SIZE} up"),
         metavar="PIXELS",
         help="work at no more than this along the longer side and enlarge the result: less memory, less detail",
     )
@@ -276,50 +280,22 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: a GPU where there is one)")
 
 
-def _quality(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 100:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 to 100")
-    return int(text)
+def _number(kind: type, holds: Callable[[Any], bool], wanted: str) -> Callable[[str], Any]:
+    """An argparse type: an int or a float for which `holds` is true; `wanted` says so to the user."""
 
+    def read(text: str) -> Any:
+        with contextlib.suppress(ValueError):
+            if holds(value := kind(text)):
+                return value
+        raise argparse.ArgumentTypeError(f"{text} is not {wanted}")
 
-def _max_size(text: str) -> int:
-    if not text.isdecimal() or int(text) < MIN_SIZE:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from {MIN_SIZE} up")
-    return int(text)
+    return read
 
 
 def _tile(text: str) -> int | str | None:
     if text in ("auto", "off"):
         return "auto" if text == "auto" else None
-    if not text.isdecimal() or int(text) < MIN_SIZE:
-        raise argparse.ArgumentTypeError(f"{text} is not auto, off, or a whole number from {MIN_SIZE} up")
-    return int(text)
-
-
-def _number(text: str) -> float:
-    """NaN, which lies in no range, for what is no number."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-def _factor(text: str) -> float:
-    if not 0 <= _number(text) < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 up")
-    return float(text)
-
-
-def _brush(text: str) -> float:
-    if _factor(text) == 0:
-        raise argparse.ArgumentTypeError("0 is no breadth of a brush; give a number above 0")
-    return float(text)
-
-
-def _share(text: str) -> float:
-    if not 0 <= _number(text) <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1")
-    return float(text)
+    return _number(int, lambda side: side >= MIN_SIZE, f"auto, off, or a whole number from {MIN_SIZE} up")(text)
 
 
 def run_styles(options: argparse.Namespace, _: Processes) -> int:
