@@ -43,23 +43,14 @@ def luma(image: Tensor) -> Tensor:
     return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
-def resized(image: Tensor, height: int, width: int, mode: str = "bilinear") -> Tensor:
-    """N x C x H x W to N x C x `height` x `width` without aliasing; in float32 (a CPU has no other).
-
-    mode: "bilinear" or "bicubic". Devices that lack antialiasing multiply by the same weights.
-    """
+def resized(image: Tensor, height: int, width: int) -> Tensor:
+    """N x C x H x W to N x C x `height` x `width`, bilinear without aliasing; in float32 (a CPU has no other)."""
     x = image.float()
     if image.device.type in WITHOUT_ANTIALIASING:
-        rows, columns = (_weights(*of, mode).to(x) for of in ((x.shape[-2], height), (x.shape[-1], width)))
+        sides = ((x.shape[-2], height), (x.shape[-1], width))
+        rows, columns = (_taps(before, after, 0, after, triangle)[2].to(x) for before, after in sides)
         return (rows @ x @ columns.T).to(image.dtype)
-    return F.interpolate(x, (height, width), mode=mode, antialias=True).to(image.dtype)
-
-
-@functools.lru_cache(maxsize=16)
-def _weights(before: int, after: int, mode: str) -> Tensor:
-    """`after` x `before`: what each pixel counts in the resized ones, along one side."""
-    one = torch.eye(before, device="cpu")[None, None]
-    return F.interpolate(one, (after, before), mode=mode, antialias=True)[0, 0]
+    return F.interpolate(x, (height, width), mode="bilinear", antialias=True).to(image.dtype)
 
 
 Box = tuple[int, int, int, int]

@@ -46,16 +46,14 @@ def test_luma_is_the_weighted_sum_of_bt_601():
 # resizing
 
 
-@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("size", [(7, 40), (20, 24), (41, 9)])
-def test_a_device_without_antialiasing_resizes_alike(monkeypatch, size: tuple[int, int], mode: str):
+def test_a_device_without_antialiasing_resizes_alike(monkeypatch, size: tuple[int, int]):
     x = random(2, 3, 20, 24)
-    expected = F.interpolate(x, size, mode=mode, antialias=True)
-    torch.testing.assert_close(resized(x, *size, mode), expected)
+    expected = F.interpolate(x, size, mode="bilinear", antialias=True)
+    torch.testing.assert_close(resized(x, *size), expected)
     monkeypatch.setattr(filters, "WITHOUT_ANTIALIASING", ("cpu",))
-    filters._weights(20, size[0], mode), filters._weights(24, size[1], mode)
     monkeypatch.setattr(F, "interpolate", None)
-    torch.testing.assert_close(resized(x, *size, mode), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(resized(x, *size), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
