@@ -290,7 +290,7 @@ class SaliencyNetwork(nn.Module):
         antialiasing: bool = False,
     ):
         super().__init__()
-        c = _checked_width(base_channels)
+        c = _checked_count("base_channels", base_channels, least=1)
         _check_choice("upsampling", upsampling, UPSAMPLING)
         blocks = _checked_count("context_blocks", context_blocks)
         self.down1 = Down(3, c, 7, 1)
@@ -347,7 +347,7 @@ class Generator(nn.Module):
         antialiasing: bool = False,
     ):
         super().__init__()
-        c = _checked_width(base_channels)
+        c = _checked_count("base_channels", base_channels, least=1)
         _check_choice("upsampling", upsampling, UPSAMPLING)
         _check_choice("normalization", normalization, NORMALIZATION)
         blocks = _checked_count("residual_blocks", residual_blocks)
@@ -412,7 +412,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, base_channels: int = 32, spectral: bool = False):
         super().__init__()
-        c = _checked_width(base_channels)
+        c = _checked_count("base_channels", base_channels, least=1)
 
         def convolution(inputs: int, outputs: int, stride: int = 1, normalized: bool = False) -> list[nn.Module]:
             layer = ReflectedConvolution(inputs, outputs, 3, stride, bias=spectral or not normalized)
@@ -455,15 +455,9 @@ def padded_size(side: int) -> int:
     return max(MIN_SIZE, -(-side // SIZE_MULTIPLE) * SIZE_MULTIPLE)
 
 
-def _checked_width(base_channels: int) -> int:
-    if isinstance(base_channels, bool) or not isinstance(base_channels, int) or base_channels < 1:
-        raise SDPGANError(f"base_channels is {base_channels!r}; give a whole number from 1 up (the paper: 64).")
-    return base_channels
-
-
-def _checked_count(name: str, count: int) -> int:
-    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-        raise SDPGANError(f"{name} is {count!r}; give a whole number from 0 up.")
+def _checked_count(name: str, count: int, least: int = 0) -> int:
+    if isinstance(count, bool) or not isinstance(count, int) or count < least:
+        raise SDPGANError(f"{name} is {count!r}; give a whole number from {least} up.")
     return count
 
 

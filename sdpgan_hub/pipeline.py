@@ -398,18 +398,15 @@ def _read_mask(mask: ImageLike | None, picture: Picture) -> Tensor | None:
 
 
 def _share_a_batch(waiting: list[tuple[Picture, Tensor | None]], newcomer: tuple[Picture, Tensor | None]) -> bool:
-    first, last = waiting[0], newcomer
-    alike = first[0].dtype == last[0].dtype and all(
-        (one is None and other is None) or (one is not None and other is not None and _kind(one) == _kind(other))
-        for one, other in ((first[0].values, last[0].values), (first[1], last[1]))
-    )
     count = sum(len(picture.values) for picture, _ in [*waiting, newcomer])
-    height, width = last[0].values.shape[-2:]
-    return alike and count * height * width <= BATCH_PIXELS
+    height, width = newcomer[0].values.shape[-2:]
+    return _kind(*waiting[0]) == _kind(*newcomer) and count * height * width <= BATCH_PIXELS
 
 
-def _kind(values: Tensor) -> tuple:
-    return values.shape[1:], values.dtype, values.device
+def _kind(picture: Picture, mask: Tensor | None) -> tuple:
+    """What all images and masks of a batch have in common."""
+    parts = [picture.values] if mask is None else [picture.values, mask]
+    return picture.dtype, *((part.shape[1:], part.dtype, part.device) for part in parts)
 
 
 def _run_batch(
@@ -432,18 +429,14 @@ def _run_batch(
             photo = Photo(scene.enter(photo.values), signed=True)
         _infer(model, photo, mask, options, painting, map_, scene)
         if scene is not None and painting is not None:
-            _store(painting, _whole(size), scene.steady(_signed(painting)))
+            signed = painting if painting.dtype.is_floating_point else imaging.to_signed(painting)
+            _store(painting, _whole(size), scene.steady(signed))
     done = 0
     for picture in pictures:
         part = slice(done, done + len(picture.values))
         done = part.stop
         restored = None if paintings is None else picture.restore(paintings[part])
         yield restored, None if maps is None else _saliency_array(picture, maps[part])
-
-
-def _signed(result: Tensor) -> Tensor:
-    """A result of whole numbers, or one in [-1, 1], in [-1, 1]."""
-    return result if result.dtype.is_floating_point else imaging.to_signed(result)
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
