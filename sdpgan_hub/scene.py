@@ -83,7 +83,8 @@ class Scene:
         That is the frame eased over time, without its noise, which the painting would exaggerate: 1 x 3 x H x W in
         [-1, 1], float32.
         """
-        frame = _bytes(photo)
+        signed = imaging.to_signed(photo).expand(-1, 3, -1, -1)
+        frame = np.ascontiguousarray(imaging.from_signed(signed)[0].permute(1, 2, 0).cpu().numpy())
         self._flow = self._sure = None
         if self._photo is not None and self._photo.shape == frame.shape:
             flow, sure = flow_between(frame, self._photo)
@@ -212,12 +213,6 @@ def _difference(photo: np.ndarray, before: np.ndarray, flow: np.ndarray) -> np.n
     """H x W in [0, 1]: what differs around each pixel of two photos along the flow."""
     difference = np.abs(warped(before, flow).astype(np.float32) - photo).mean(-1) / 255
     return cv2.GaussianBlur(difference, (0, 0), 2)
-
-
-def _bytes(photo: Tensor) -> np.ndarray:
-    """1 x 1 or 3 x H x W of any dtype as H x W x 3, uint8."""
-    signed = imaging.to_signed(photo).expand(-1, 3, -1, -1)
-    return np.ascontiguousarray(imaging.from_signed(signed)[0].permute(1, 2, 0).cpu().numpy())
 
 
 def _tensor(image: np.ndarray) -> Tensor:

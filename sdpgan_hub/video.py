@@ -150,7 +150,8 @@ class Film:
             elif last is not None and frame.pts <= last:
                 frame.pts = last + 1
             if last is None:
-                self.matrix = _matrix(frame)
+                matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+                self.matrix = None if matrix is None else np.frombuffer(bytes(matrix), np.int32).tolist()
             last = frame.pts
             yield frame
 
@@ -195,16 +196,21 @@ class _Work:
     """The segments of a film that are painted, in a hidden folder beside the result."""
 
     def __init__(self, source: Path, target: Path, film: Film, settings: str):
+        import av
+
         self.film, self.target = film, target
         self.folder = target.with_name(f".{target.name}{UNFINISHED}")
         self.scene, self.progress = Scene(), Progress()
-        self._take_up(json.dumps([*_identity(source), settings, target.suffix.lower()]))
+        file, versions = source.stat(), [__version__, av.__version__]
+        of_film = [str(source.resolve()), str(file.st_size), str(file.st_mtime_ns)]
+        self.identity = json.dumps([*of_film, *versions, settings, target.suffix.lower()])
+        self._take_up()
 
-    def _take_up(self, identity: str) -> None:
+    def _take_up(self) -> None:
         """Goes on with what lies there, if it was begun with the same film and settings; else begins."""
         try:
             with np.load(self.folder / "state.npz", allow_pickle=False) as state:
-                if str(state["identity"]) == identity:
+                if str(state["identity"]) == self.identity:
                     self.scene.resume(state)
                     times, durations = state["times"].tolist(), state["durations"].tolist()
                     self.progress = Progress(int(state["segments"]), times, durations)
@@ -213,7 +219,6 @@ class _Work:
         if not self.progress.segments:
             self.scene = Scene()
             shutil.rmtree(self.folder, ignore_errors=True)
-        self.identity = identity
 
     def _segment(self, number: int) -> Path:
         return self.folder / f"{number:06}{self.target.suffix.lower()}"
@@ -291,7 +296,8 @@ class _Work:
                     copy.metadata["language"] = language
             if keep_metadata:
                 result.metadata.update({k: v for k, v in source.metadata.items() if k.lower() in KEPT_METADATA})
-            for packet in heapq.merge(self._pictures(picture), _copies(source, copies), key=_second):
+            packets = self._pictures(picture), _copies(source, copies)
+            for packet in heapq.merge(*packets, key=lambda packet: (packet.dts or 0) * packet.time_base):
                 result.mux(packet)
         os.replace(unfinished, self.target)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -393,18 +399,6 @@ class Turn:
         return self.matrix is not None and format != "webm" and hasattr(av.VideoStream, "set_display_matrix")
 
 
-def _identity(source: Path) -> list[str]:
-    import av
-
-    of = source.stat()
-    return [str(source.resolve()), str(of.st_size), str(of.st_mtime_ns), __version__, av.__version__]
-
-
-def _matrix(frame: av.VideoFrame) -> list[int] | None:
-    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
-    return None if matrix is None else np.frombuffer(bytes(matrix), np.int32).tolist()
-
-
 def _conversion(frame: av.VideoFrame, side: str) -> dict[str, Any]:
     """The coefficients and the range of a frame's YCbCr, as the source ("src") or the result ("dst") of RGB."""
     full = int(frame.color_range) == 2 or frame.format.name.startswith("yuvj")
@@ -419,10 +413,6 @@ def _copies(source: av.container.InputContainer, copies: dict[int, Any]) -> Iter
         if packet.size and packet.dts is not None:
             packet.stream = copies[packet.stream_index]
             yield packet
-
-
-def _second(packet: av.Packet) -> float:
-    return float((packet.dts or 0) * packet.time_base)
 
 
 @contextmanager

@@ -178,7 +178,8 @@ class PhotoInput(gr.Image, metaclass=WithoutStubFile):
         try:
             return super().preprocess(payload)
         except Exception as error:  # a broken file makes Pillow raise anything
-            raise refusal(unreadable(payload.orig_name or "The upload")) from error
+            name = payload.orig_name or "The upload"
+            raise refusal(f"{name} cannot be read as a picture; use a whole JPEG, PNG or WebP file.") from error
 
 
 class ShareInput(gr.Slider, metaclass=WithoutStubFile):
@@ -193,10 +194,6 @@ class ShareInput(gr.Slider, metaclass=WithoutStubFile):
 def refusal(sentence: str) -> gr.Error:
     """One sentence for the page and for clients of the API."""
     return gr.Error(html.escape(sentence, quote=False), print_exception=False)
-
-
-def unreadable(name: str) -> str:
-    return f"{name} cannot be read as a picture; use a whole JPEG, PNG or WebP file."
 
 
 @contextmanager
