@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import __version__, files
-from .errors import SDPGANError, SDPGANWarning, reworded
+from .errors import SDPGANError, SDPGANWarning, one_line, reworded
 from .files import OUTPUT_FORMATS, VIDEO_FORMATS
 from .memory import keep_freed_memory
 from .processes import Processes
@@ -419,7 +419,7 @@ def _load(options: argparse.Namespace) -> SDPGAN:
         except SDPGANError:
             raise
         except Exception as error:
-            raise UsageError(f"The style {options.style} cannot be loaded: {_reason(error)}") from error
+            raise UsageError(f"The style {options.style} cannot be loaded: {one_line(error)}") from error
 
 
 def _best_device() -> str:
@@ -706,7 +706,7 @@ def _do(job: Job, process: Process, film: Film | None, options: argparse.Namespa
         error = reworded(failure, WORDS)
         _print_traceback()
     except Exception as failure:  # no file may keep the others from being done
-        error = _reason(failure)
+        error = one_line(failure)
         _print_traceback()
     return Outcome(job.input, None if error else job.output, round(time.perf_counter() - start, 3), error)
 
@@ -780,7 +780,3 @@ def _print_traceback() -> None:
     """That of the exception being handled, with all that led to it, where SDPGAN_DEBUG asks for it."""
     if os.environ.get("SDPGAN_DEBUG", "0") not in ("", "0"):
         traceback.print_exc()
-
-
-def _reason(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
