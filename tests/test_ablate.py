@@ -97,7 +97,6 @@ def test_wrong_options_are_one_sentence_before_any_training(command: list[str], 
         "--base=nowhere.yaml": "nowhere.yaml",
         "--val_photos=no_val": "no_val",
         "--val_paintings=no_paintings": "no_paintings",
-        "--sample_photos=no_samples": "no_samples",
     }
     for extra, reason in reasons.items():
         assert ablation.main([*command, extra]) == 2
@@ -144,16 +143,6 @@ def test_the_sheet_has_a_pair_of_rows_a_photo_and_a_column_a_variant(tmp_path: P
     assert (cell(0, 1) == 0).all() and (cell(2, 1) == 120).all() and (cell(2, 2) == 120).all()
     assert cell(1, 1).std() > 0 and (cell(1, 2) == 255).all()
     assert (sheet[:top, side + gap : 2 * side] < 128).any()
-
-    # of a folder's photos instead: painted for the sheet
-    pictures.write(tmp_path / "folder" / "a.png", photo)
-    pictures.write(tmp_path / "folder" / "b.png", photo.swapaxes(0, 1))
-    sheet = ablation.sheet(variants, tmp_path, photos=2, folder=tmp_path / "folder", size=64)
-    for row, square in ((0, pictures.centre_square(photo)), (2, pictures.centre_square(photo).swapaxes(0, 1))):
-        assert np.array_equal(cell(row, 0), square)
-        for column, variant in enumerate(variants, 1):
-            painting = SDPGAN.from_pretrained(tmp_path / variant.name).stylize(square)
-            assert np.array_equal(cell(row, column), painting)
 
 
 @pytest.mark.slow

@@ -186,33 +186,23 @@ def measure(variant: Variant, options: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def sheet(
-    variants: list[Variant], output: Path, photos: int, folder: Path | None = None, size: int = 256
-) -> np.ndarray:
+def sheet(variants: list[Variant], output: Path, photos: int) -> np.ndarray:
     """uint8 H x W x 3: a pair of rows for each of `photos` photos, the picture and the saliency map below it.
 
-    The photos are spread over those that were measured, or over those in `folder`, resized to a shorter side of `size`
-    pixels. The first column is the photo and its saliency reference; then a column for each variant, its painting and
-    its own map of the photo, white where it has no saliency network. All are cut to their middle square, and those of
-    `folder` before they are painted, for their sides differ.
+    The photos are spread over those that were measured. The first column is the photo and its saliency reference; then
+    a column for each variant, its painting and its own map of the photo, white where it has no saliency network. All
+    are cut to their middle square.
     """
     measured = output / variants[0].name / "pictures" / "photos"
-    paths = image_files(folder) if folder is not None else sorted(measured.rglob("*.png"))
-    paths = spread(paths, photos)
-    if folder is not None:
-        originals = [pictures.centre_square(pictures.read_scaled(path, size)) for path in paths]
-    else:
-        originals = [pictures.read(path) for path in paths]
+    paths = spread(sorted(measured.rglob("*.png")), photos)
+    originals = [pictures.read(path) for path in paths]
     names = ["photo", *(variant.name for variant in variants)]
     columns = [[(photo, heat_map(reference(photo))) for photo in originals]]
     for variant in variants:
         model = SDPGAN.from_pretrained(output / variant.name)
         columns.append([])
         for path, photo in zip(paths, originals, strict=True):
-            if folder is not None:
-                painting = model.stylize(photo)
-            else:
-                painting = pictures.read(output / variant.name / "pictures" / "outputs" / path.relative_to(measured))
+            painting = pictures.read(output / variant.name / "pictures" / "outputs" / path.relative_to(measured))
             map_ = np.full_like(photo, 255) if model.saliency_network is None else heat_map(model.saliency_map(photo))
             columns[-1].append((painting, map_))
     pairs = [pair for row in zip(*columns, strict=True) for pair in row]
@@ -260,7 +250,7 @@ def ablate(options: argparse.Namespace) -> dict[str, str]:
     variants = read_variants(options.variants, options.base, given, options.seed)
     if options.max_steps < 1:
         raise SDPGANError(f"--max_steps is {options.max_steps}; it must be at least 1.")
-    for folder in filter(None, (options.val_photos, options.val_paintings, options.sample_photos)):
+    for folder in (options.val_photos, options.val_paintings):
         image_files(folder)  # refused here, not after hours of training
     results: dict[str, dict[str, Any]] = {}
     failures: dict[str, str] = {}
@@ -275,8 +265,7 @@ def ablate(options: argparse.Namespace) -> dict[str, str]:
     if not results:
         raise SDPGANError(f"No variant could be trained; {variants[0].name}: {failures[variants[0].name]}")
     measured = [variant for variant in variants if variant.name in results]
-    image = sheet(measured, options.output, options.sheet_photos, options.sample_photos, options.size)
-    pictures.write(options.output / "sheet.png", image)
+    pictures.write(options.output / "sheet.png", sheet(measured, options.output, options.sheet_photos))
     text = table(variants, results, failures, options)
     write_whole(options.output / "table.md", text.encode())
     rows = {
@@ -346,7 +335,6 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--mixed_precision", choices=("no", "fp16", "bf16"), help="as for train.py")
     parser.add_argument("--cpu", action="store_true", help="train and measure on the CPU")
     parser.add_argument("--launch", default="", metavar="ARGUMENTS", help="of `accelerate launch`, in one string")
-    parser.add_argument("--sample_photos", type=Path, metavar="DIR", help="of the sheet (default: of --val_photos)")
     parser.add_argument("--sheet_photos", type=int, default=6, help="rows of the sheet (default: %(default)s)")
     return parser.parse_args(argv)
 
