@@ -27,7 +27,6 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -48,18 +47,6 @@ FFMPEG_QUIET = "-8"
 JPEG = [cv2.IMWRITE_JPEG_QUALITY, 95]
 
 
-@dataclass
-class Extraction:
-    """What `extract` did with one film."""
-
-    taken: int = 0
-    kept: int = 0
-
-    @property
-    def duplicates(self) -> int:
-        return self.taken - self.kept
-
-
 def extract(
     film: str | Path,
     output: str | Path,
@@ -70,11 +57,12 @@ def extract(
     psnr: float = PSNR_THRESHOLD,
     overwrite: bool = False,
     progress: bool = True,
-) -> Extraction:
+) -> tuple[int, int]:
     """Write the frames of `film` that differ from the one kept before to `output`, as JPEG of quality 95.
 
     every: take each N-th frame, or per_second: so many a second of the film, 2 by default. ssim (at most 1), psnr (dB):
     a taken frame that reaches both is dropped. overwrite: remove frames of this film that are in `output` already.
+    Returns how many frames were taken, and how many of them kept.
     Raises SDPGANError for what is no film, or one that cannot be decoded, and where frames of it are there already.
     """
     film, output = Path(film), Path(output)
@@ -86,7 +74,7 @@ def extract(
         raise SDPGANError(f"per_second is {per_second}; it must be above 0.")
     if not -1 <= ssim <= 1:
         raise SDPGANError(f"ssim is {ssim}; it must lie in -1 .. 1.")
-    done = Extraction()
+    taken = kept = 0
     with _opened(film) as capture:
         step = every or _frames_apart(capture, film, per_second or PER_SECOND)
         _clear(film, output, overwrite)
@@ -94,17 +82,17 @@ def extract(
         last = None
         with tqdm(total=expected, desc=film.name, unit="frame", disable=not progress) as bar:
             for number, frame in _taken(capture, step, bar):
-                done.taken += 1
+                taken += 1
                 small = _comparable(frame)
                 if last is None or not is_duplicate(last, small, ssim, psnr):
                     jpeg = cv2.imencode(".jpg", frame, JPEG)[1].tobytes()
                     write_whole(output / f"{film.stem}_{number:07d}.jpg", jpeg)
-                    done.kept, last = done.kept + 1, small
-                bar.set_postfix(kept=done.kept, refresh=False)
-    if not done.taken:
+                    kept, last = kept + 1, small
+                bar.set_postfix(kept=kept, refresh=False)
+    if not taken:
         raise SDPGANError(f"No frame of {film} can be decoded: it is empty, damaged or of a codec that OpenCV lacks; "
                           "convert it with ffmpeg -i FILM -c:v libx264 film.mp4.")  # fmt: skip
-    return done
+    return taken, kept
 
 
 def is_duplicate(first: np.ndarray, second: np.ndarray, ssim: float, psnr: float) -> bool:
@@ -201,8 +189,8 @@ def main(argv: list[str] | None = None) -> int:
         if len(set(stems)) < len(stems):
             raise SDPGANError("Two films have one name, and so would their frames; give each an output of its own.")
         for film in options.films:
-            done = extract(film, options.output, progress=not options.quiet, **settings)
-            print(f"{film}: {done.kept} frames kept, {done.duplicates} duplicates dropped")
+            taken, kept = extract(film, options.output, progress=not options.quiet, **settings)
+            print(f"{film}: {kept} frames kept, {taken - kept} duplicates dropped")
     except SDPGANError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
