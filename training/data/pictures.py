@@ -12,12 +12,8 @@ import numpy as np
 import PIL.Image
 
 from sdpgan_hub.errors import SDPGANError
-from sdpgan_hub.files import open_image, read_rgb, write_whole
-
-
-def read(path: Path) -> np.ndarray:
-    """The file as uint8 H x W x 3, RGB; SDPGANError naming it where it cannot be decoded."""
-    return read_rgb(path)
+from sdpgan_hub.files import open_image, write_whole
+from sdpgan_hub.files import read_rgb as read
 
 
 def read_mask(path: str | Path, height: int, width: int) -> np.ndarray:
@@ -31,11 +27,6 @@ def read_mask(path: str | Path, height: int, width: int) -> np.ndarray:
     if abs(mask.shape[0] * width - mask.shape[1] * height) > max(height, width, *mask.shape):
         raise SDPGANError(f"The mask {path} is {mask.shape[1]}x{mask.shape[0]}, the photo {width}x{height}.")
     return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
-
-
-def read_region(mask: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """A mask file as bool of the height and width of `shape`, True where it is salient; SDPGANError naming it."""
-    return read_mask(mask, *shape[:2]) > 0
 
 
 def read_scaled(path: Path, shorter_side: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.saliency import minimum_barrier, robust_background
 
 from ..data import pictures
-from ..data.sources import image_files
+from ..data.sources import by_stem, image_files
 
 SHOWN = ("MAE", "max F (mean P, R)", "max F (mean F)", "AUC", "S-measure")
 """The figures of `Accuracy.results` that papers on salient objects have."""
@@ -78,7 +78,7 @@ def pairs(images: Path, masks: Path) -> list[tuple[Path, Path]]:
     Raises:
         SDPGANError: a folder holds no image, or no mask is that of an image.
     """
-    mask_of = {path.relative_to(masks).with_suffix(""): path for path in image_files(masks)}
+    mask_of = by_stem(masks)
     stems = {path: path.relative_to(images).with_suffix("") for path in image_files(images)}
     found = [(path, mask_of[stem]) for path, stem in stems.items() if stem in mask_of]
     if not found:
@@ -109,12 +109,12 @@ def accuracy(
     mask_areas = []
     for image_path, mask_path in tqdm(pairs, desc="saliency", unit="image", leave=False):
         image = pictures.read(image_path)
-        mask = pictures.read_region(mask_path, image.shape[:2])
+        mask = pictures.read_mask(mask_path, *image.shape[:2])
         maps = {name: method(image) for name, method in methods.items()}
         maps["mean"] = 0.5 * (maps["RBD"] + maps["MB+"])
-        mask_areas.append(float(mask.mean()))
+        mask_areas.append(float((mask > 0).mean()))
         for name, saliency in maps.items():
-            scores[name].step(saliency, np.uint8(255) * mask)
+            scores[name].step(saliency, mask)
     per_image: list[dict[str, Any]] = [
         {"image": path.stem, "mask": area} for (path, _), area in zip(pairs, mask_areas, strict=True)
     ]

@@ -118,7 +118,7 @@ def _measure(job: tuple[Subject, bool]) -> Measured:
     if subject.mask is None:
         region = details.salient_region(maps[0])
     else:
-        region = pictures.read_region(subject.mask, photo.shape)
+        region = pictures.read_mask(subject.mask, *photo.shape[:2]) > 0
     checkerboards = artifacts.checkerboard(photo), artifacts.checkerboard(painting)
     figures = {
         "mask": "reference" if subject.mask is None else "human",

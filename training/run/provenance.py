@@ -81,7 +81,7 @@ def card_keywords(facts: dict[str, Any]) -> dict[str, Any]:
     `facts["history"]`, Markdown, says what a training that was not one run of one command went through before.
     """
     config = dataclasses.asdict(TrainingConfig()) | facts["config"]
-    initialization = facts["initialization_steps"]
+    initialization, style = facts["initialization_steps"], facts.get("initial_style")
     parts = {
         "saliency_network": "the saliency network, L_sali and L_con_s",
         "feature_concatenation": "the feature concatenation",
@@ -91,7 +91,7 @@ def card_keywords(facts: dict[str, Any]) -> dict[str, Any]:
     left_out = [part for key, part in parts.items() if not config[key]]
     rows = {
         "photos, paintings": f"{facts['photos']}, {facts['paintings']}",
-        "first weights": _first_weights(facts.get("initial_style")),
+        "first weights": f"G, S and, where it was kept, D of the style {style}" if style else "random",
         "saliency reference (Eq. 7)": facts["saliency_reference"],
         "steps": f"{initialization} of initialisation ({_first_terms(config)}), {facts['steps'] - initialization} "
         "adversarial",
@@ -121,12 +121,6 @@ def card_keywords(facts: dict[str, Any]) -> dict[str, Any]:
         "training_data": config["training_data"],
     }
     return {name: value for name, value in keywords.items() if value}
-
-
-def _first_weights(style: str | None) -> str:
-    if style is None:
-        return "random"
-    return f"G, S and, where it was kept, D of the style {style}"
 
 
 def _weights(config: dict[str, Any]) -> str:
