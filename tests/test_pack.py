@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import venv
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ import pytest
 import torch
 import yaml
 from assertions import refusal
+from PIL import Image
 from safetensors.torch import load_file
 from training_fixtures import TINY
 
@@ -24,6 +26,7 @@ from sdpgan_hub import SDPGAN
 
 try:
     from training import prepare
+    from training.data.cache import RECIPE_KEY
     from training.run import logs
     from training.run import pack as packing
     from training.run.checkpoints import Checkpoints, fault
@@ -69,8 +72,9 @@ def test_a_pack_holds_images_at_their_size_masks_references_weights_settings_and
         assert [path.name for path in files] == [f"{number:05d}.jpg" for number in range(20)]
         assert all(cv2.imread(str(path)).shape == (48, 67, 3) for path in files)
     assert len(list((folder / "masks").iterdir())) == 19
-    manifest = json.loads((folder / "cache/saliency/manifest.json").read_text())
-    assert manifest["counts"] == {"human mask": 19, "saliency reference": 1}
+    targets = (Image.open(path) for path in (folder / "cache/saliency").iterdir())
+    methods = Counter(json.loads(image.info[RECIPE_KEY])["method"] for image in targets)
+    assert methods == {"human mask": 19, "saliency reference": 1}
     for path in (folder / "masks").iterdir():  # each belongs to its photo: the disc is one grey, the rest is noise
         photo, mask = cv2.imread(str(folder / f"photos/{path.stem}.jpg")), cv2.imread(str(path), 0) > 0
         assert photo[cv2.erode(mask.astype(np.uint8), np.ones((5, 5))) > 0].std() < 0.5 * photo[~mask].std()
@@ -152,15 +156,19 @@ def test_a_state_in_parts_is_taken_up_with_weights_d_average_and_step(launcher, 
     assert packing.take_up([tmp_path / "nothing"], tmp_path / "broken") is None
 
 
-def test_numbers_as_lines_of_json_are_read_as_they_were_logged(tmp_path: Path):
+def test_numbers_are_lines_of_json(tmp_path: Path):
     from accelerate.state import PartialState
 
     PartialState()
     log = logs.JsonLines(tmp_path / "logs")
     log.store_init_configuration({"seed": 0})
-    for step, value in ((1, 3.0), (2, 2.0), (2, 1.0)):  # a resumed run does step 2 again
+    values = (1, 3.0), (2, 2.0), (2, 1.0)  # a resumed run does step 2 again
+    for step, value in values:
         log.log({"loss/con": value, "learning_rate": 0.1}, step=step)
-    assert logs.read(tmp_path / "logs") == {"loss/con": {1: 3.0, 2: 1.0}, "learning_rate": {1: 0.1, 2: 0.1}}
+    steps = (tmp_path / "logs" / logs.FILE).read_text().splitlines()
+    assert [json.loads(line) for line in steps] == [
+        {"step": step, "loss/con": value, "learning_rate": 0.1} for step, value in values
+    ]
 
 
 BARE = ("torch", "timm", "accelerate", "opencv-python-headless", "safetensors")
@@ -219,7 +227,7 @@ def test_a_pack_trains_by_the_clock_where_little_is_installed_and_the_next_run_g
         assert parts and all(part.stat().st_size <= 15_000_000 for part in parts)
         steps.append(json.loads((place / "work/training.json").read_text())["steps"])
         assert SDPGAN.from_pretrained(place / "work").config["base_channels"] == 4
-        assert len(logs.read(place / "work/logs")["loss/con"]) >= steps[-1] - 1
+        assert (place / "work/logs" / logs.FILE).read_text().count("loss/con") >= steps[-1] - 1
         for leftover in ("work", "taken"):
             if (place / leftover).exists():
                 (place / leftover).rename(tmp_path / f"{leftover}_{number}")

@@ -3,7 +3,6 @@
     CACHE/saliency/<photo's path in its folder>.png           8-bit grey, the photo's height x width, 255 = salient
     CACHE/readable/paintings/<path in its folder>.png         1 x 1: this painting can be read
     CACHE/readable/photos/<path in its folder>.png            the same of photos, where no references are needed
-    CACHE/.../manifest.json                                   what each was made with; masks or references per photo
     CACHE/images/<source>/                                    images of sources that are streamed
 
 Every result carries, as PNG text, the recipe it was made with and the size of its source file. It is made again when
@@ -19,7 +18,6 @@ import os
 import signal
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -35,7 +33,7 @@ from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
 from sdpgan_hub.errors import SDPGANError, one_line
-from sdpgan_hub.files import UNFINISHED, read_rgb, write_whole
+from sdpgan_hub.files import UNFINISHED, read_rgb
 
 from . import pictures
 from .pictures import read_mask
@@ -162,17 +160,23 @@ def prepare(
     return summary
 
 
+def masks_of(photos: Source, cache: Path, masks: str | Path | None) -> dict[Path, Path]:
+    """The masks of those photos that have one: files of the same relative path, suffixes aside."""
+    named = by_stem(masks) if masks is not None else {}
+    names = {photo: photos.name(photo, cache).with_suffix("") for photo in photos.files(cache)}
+    return {photo: named[name] for photo, name in names.items() if name in named}
+
+
 def _saliency_jobs(photos: Source, cache: Path, masks: str | Path | None) -> list[Job]:
-    files = photos.files(cache)
-    mask_of = by_stem(masks) if masks is not None else {}
+    mask_of = masks_of(photos, cache, masks)
+    if masks is not None and not mask_of:
+        raise SDPGANError(f"No mask in {masks} has the path of a photo in {photos}, suffixes aside.")
     jobs = []
-    for photo in files:
-        mask = mask_of.get(photos.name(photo, cache).with_suffix(""))
+    for photo in photos.files(cache):
+        mask = mask_of.get(photo)
         recipe = REFERENCE_RECIPE if mask is None else MASK_RECIPE
         result = saliency_path(cache, photos, photo)
         jobs.append(Job(photo, result, make_saliency, _label(recipe, photo, mask), mask))
-    if masks is not None and not any(job.mask for job in jobs):
-        raise SDPGANError(f"No mask in {masks} has the path of a photo in {photos}, suffixes aside.")
     return jobs
 
 
@@ -205,26 +209,21 @@ def _label(recipe: dict, *sources: Path | None) -> str:
 
 
 def _run(jobs: list[Job], results: Path, description: str, workers: int, progress: bool, summary: Summary) -> None:
-    _writable_folder(results)
     _remove_leftovers(results)
     todo = [job for job in jobs if not job.is_done()]
     summary.kept += len(jobs) - len(todo)
     bar = tqdm(total=len(jobs), initial=len(jobs) - len(todo), desc=description, unit="image", disable=not progress)
-    try:
-        with bar:
-            for job, failure in _outcomes(todo, workers):
-                bar.update()
-                if failure is None:
-                    summary.made += 1
-                else:
-                    summary.failed[str(job.source)] = failure
-                    with tqdm.external_write_mode(file=sys.stderr):
-                        named = failure if str(job.source) in failure else f"{job.source}: {failure}"
-                        print(f"warning: skipped {named}", file=sys.stderr)
-    finally:
-        done = [job for job in jobs if job.is_done()]
-        _write_manifest(done, results)
-        summary.masks += sum(job.mask is not None for job in done)
+    with bar:
+        for job, failure in _outcomes(todo, workers):
+            bar.update()
+            if failure is None:
+                summary.made += 1
+            else:
+                summary.failed[str(job.source)] = failure
+                with tqdm.external_write_mode(file=sys.stderr):
+                    named = failure if str(job.source) in failure else f"{job.source}: {failure}"
+                    print(f"warning: skipped {named}", file=sys.stderr)
+    summary.masks += sum(job.mask is not None and job.is_done() for job in jobs)
 
 
 def _outcomes(jobs: list[Job], workers: int) -> Iterator[tuple[Job, str | None]]:
@@ -300,24 +299,6 @@ def _work(job: Job) -> str | None:
     text.add_text(RECIPE_KEY, job.recipe)
     pictures.write(job.result, pixels, pnginfo=text)
     return None
-
-
-def _write_manifest(done: list[Job], results: Path) -> None:
-    recipes, files = {}, {}
-    for job in done:
-        recipe = json.loads(job.recipe)
-        del recipe["source_bytes"]
-        recipes[recipe["method"]] = recipe
-        files[job.result.relative_to(results).as_posix()] = recipe["method"]
-    document = json.dumps({"recipes": recipes, "counts": Counter(files.values()), "files": files}, indent=1)
-    write_whole(results / "manifest.json", document.encode())
-
-
-def _writable_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SDPGANError(f"The cache folder {folder} cannot be made: {error.strerror}.") from error
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -36,14 +36,3 @@ class JsonLines(GeneralTracker):
 
     def log_images(self, *_: Any, **__: Any) -> None:
         """The sheets of samples are files."""
-
-
-def read(folder: Path) -> dict[str, dict[int, float]]:
-    """name -> step -> value, of what `JsonLines` wrote."""
-    found: dict[str, dict[int, float]] = {}
-    for line in (folder / FILE).read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        step = row.pop("step")
-        for name, value in row.items():
-            found.setdefault(name, {})[step] = value
-    return found
