@@ -230,7 +230,7 @@ def test_a_checkpoint_with_a_file_cut_short_changed_or_lost_is_not_whole(tmp_pat
         assert fault(path) is None
         break_it(path / name)
         assert name in fault(path)
-    refusal(lambda: checkpoints.newest_whole(lambda text: None), tmp_path)
+    refusal(lambda: checkpoints.newest_whole(), tmp_path)
 
 
 def test_checkpoints_over_the_limit_go_the_oldest_first_whatever_their_number_of_digits(tmp_path):

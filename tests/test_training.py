@@ -16,7 +16,7 @@ from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.filters import crop_and_resize
 
 try:
-    from training.data.dataset import MAX_ENLARGEMENT, SampleNumbers, UnpairedImages
+    from training.data.dataset import MAX_ENLARGEMENT, UnpairedImages
     from training.losses import discriminators
     from training.losses.perceptual import HEAD_LAYERS, PerceptualFeatures
     from training.losses.step import call_with_constant_parameters, pasted
@@ -163,10 +163,6 @@ def test_photos_that_are_painted_over_keep_their_target_and_the_others_stay(trai
 
 def test_an_unprepared_folder_is_refused(images: Path, tmp_path: Path):
     refusal(lambda: UnpairedImages(images / "photos", images / "paintings", tmp_path, TrainingConfig()), "prepare")
-
-
-def test_the_remaining_sample_numbers_are_those_not_seen():
-    assert [*SampleNumbers(0, 3), *SampleNumbers(3, 6)] == list(SampleNumbers(0, 6)) and len(SampleNumbers(3, 6)) == 3
 
 
 # schedule and configuration

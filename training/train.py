@@ -57,7 +57,7 @@ from sdpgan_hub.memory import keep_freed_memory
 from training import publish
 from training.data import pictures
 from training.data.cache import prepare
-from training.data.dataset import SampleNumbers, UnpairedImages
+from training.data.dataset import UnpairedImages
 from training.data.dataset import check as check_images
 from training.data.sources import fetch, image_files
 from training.losses import discriminators, objective
@@ -195,8 +195,11 @@ class Trainer:
     def train(self) -> int:
         """Runs to the end, or to --max_steps, --max_minutes or a signal. Returns the exit code of train.py."""
         config, progress = self.config, self.progress
+        values = dataclasses.asdict(config).items()
         self.accelerator.init_trackers(
-            "logs", config=_tracked(config), init_kwargs={"tensorboard": {"purge_step": progress.step + 1}}
+            "logs",
+            config={key: str(value) if isinstance(value, tuple) else value for key, value in values},
+            init_kwargs={"tensorboard": {"purge_step": progress.step + 1}},
         )
         stop = min(self.schedule.total_steps, self.arguments.max_steps or math.inf)
         if progress.step >= stop:
@@ -206,7 +209,7 @@ class Trainer:
             DataLoader(
                 self.data,
                 batch_size=config.batch_size,
-                sampler=SampleNumbers(progress.step * self.samples_per_step, stop * self.samples_per_step),
+                sampler=range(progress.step * self.samples_per_step, stop * self.samples_per_step),
                 num_workers=config.num_workers,
                 drop_last=True,
                 pin_memory=self.accelerator.device.type == "cuda",
@@ -395,8 +398,7 @@ class Trainer:
     def resume(self, which: str) -> None:
         chosen = [which]
         if self.accelerator.is_main_process:
-            warn = lambda text: print(f"warning: {text}", file=sys.stderr)  # noqa: E731
-            path = self.checkpoints.newest_whole(warn) if which == "latest" else Path(which)
+            path = self.checkpoints.newest_whole() if which == "latest" else Path(which)
             if which != "latest" and (reason := fault(path)):
                 raise SDPGANError(f"{path} is damaged ({reason}); take another, or 'latest'.")
             chosen = [str(path)]
@@ -444,10 +446,6 @@ class Trainer:
             return False
         print(f"pushed {url}")
         return True
-
-
-def _tracked(config: TrainingConfig) -> dict[str, str | int | float | bool]:
-    return {key: str(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(config).items()}
 
 
 def _sentence(error: Exception) -> str:

@@ -40,7 +40,6 @@ from training_fixtures import write_vgg
 from sdpgan_hub.memory import keep_freed_memory
 from sdpgan_hub.networks import Discriminator
 from training.data.cache import prepare
-from training.data.dataset import SampleNumbers
 from training.losses.perceptual import PerceptualFeatures
 from training.losses.step import call_with_constant_parameters
 from training.run.arguments import parse_arguments
@@ -339,7 +338,7 @@ def measured_peak(size: int = 8192, repeats: int = 20) -> float:
 def waiting_share(step: OurStep, options: argparse.Namespace, steps: int) -> float:
     """Share of the time of `steps` steps in which the device has nothing to do because the next batch is not there."""
     data, workers = step.trainer.data, options.num_workers
-    sampler = SampleNumbers(0, (steps + 2) * options.batch_size)
+    sampler = range(0, (steps + 2) * options.batch_size)
     loader = DataLoader(data, options.batch_size, sampler=sampler, num_workers=workers, pin_memory=True)
     batches = iter(loader)
     waited, started = 0.0, 0.0

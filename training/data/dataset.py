@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.files import opened, read_rgb
@@ -241,19 +241,6 @@ def _other_tone(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
     if random.random() < 1 / 3:
         return 255 - (random.uniform(0.3, 1) * (255 - image.astype(np.float32))).round().astype(np.uint8)
     return (10 ** random.uniform(-1, 0) * image).round().astype(np.uint8)
-
-
-class SampleNumbers(Sampler[int]):
-    """The numbers `start` .. `stop` - 1 in order: what is left of a training."""
-
-    def __init__(self, start: int, stop: int):
-        self.numbers = range(start, stop)
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.numbers)
 
 
 def _signed(image: np.ndarray) -> Tensor:

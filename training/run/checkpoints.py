@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -44,8 +44,8 @@ class Checkpoints:
         for old in self.all()[: -self.limit]:
             shutil.rmtree(old)
 
-    def newest_whole(self, warn: Callable[[str], None]) -> Path:
-        """The newest one that is whole; `warn` is told of each that is passed over.
+    def newest_whole(self) -> Path:
+        """The newest one that is whole; each that is passed over is named on stderr.
 
         Raises:
             SDPGANError: there is none.
@@ -54,7 +54,7 @@ class Checkpoints:
             reason = fault(path)
             if reason is None:
                 return path
-            warn(f"{path} is damaged ({reason}); taking the one before.")
+            print(f"warning: {path} is damaged ({reason}); taking the one before.", file=sys.stderr)
         raise SDPGANError(
             f"{self.folder} holds no whole checkpoint; leave --resume_from_checkpoint out to start again."
         )

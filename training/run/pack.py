@@ -33,7 +33,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import yaml
@@ -45,9 +44,6 @@ from sdpgan_hub.errors import SDPGANError
 from training.run import config as configuration
 from training.run.checkpoints import Checkpoints
 from training.run.config import TrainingConfig
-
-if TYPE_CHECKING:
-    from training.data.sources import Source
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_MB = 60
@@ -90,7 +86,7 @@ def pack(
     Raises:
         SDPGANError: the folder is not empty, an input cannot be read, or what is not an image takes all the room.
     """
-    from training.data.cache import prepare
+    from training.data.cache import masks_of, prepare
     from training.data.sources import fetch, open_source
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -118,7 +114,7 @@ def pack(
         room = (limit - size_of(folder)) * LARGEST_SHARE_OF_PAINTINGS
         side = round(config.image_size * max(config.painting_scales))
         kept_paintings = _write_images(files, folder / "paintings", side, room)
-        mask_of = {} if masks is None else _masks_of(sources[1], cache, masks)
+        mask_of = masks_of(sources[1], cache, masks)
         side = round(config.image_size * max(config.photo_scales))
         reserved = REFERENCE_BYTES_PER_PIXEL if config.references else 0.0
         room = limit - size_of(folder)
@@ -176,15 +172,6 @@ def _copy_style(name: str, target: Path) -> None:
     for path in (source.config, source.weights, source.beside(DISCRIMINATOR_FILE)):
         if path is not None:
             shutil.copyfile(path, target / path.name)
-
-
-def _masks_of(photos: Source, cache: Path, masks: Path) -> dict[Path, Path]:
-    """The masks of those photos that have one, by the rule of prepare.py: the same path, suffixes aside."""
-    from training.data.sources import by_stem
-
-    named = by_stem(masks)
-    names = {file: photos.name(file, cache).with_suffix("") for file in photos.files(cache)}
-    return {file: named[name] for file, name in names.items() if name in named}
 
 
 def _write_images(
@@ -254,7 +241,7 @@ def leave(style: Path, out: Path, log: Path) -> list[Path]:
     from training.data import pictures
 
     out.mkdir(parents=True, exist_ok=True)
-    checkpoint = Checkpoints(style / "checkpoints").newest_whole(lambda text: print(text, file=sys.stderr))
+    checkpoint = Checkpoints(style / "checkpoints").newest_whole()
     light = style / ".light"
     shutil.rmtree(light, ignore_errors=True)
     light.mkdir()
@@ -314,7 +301,7 @@ def take_up(folders: list[Path], style: Path) -> Path | None:
     step, checkpoints = int(light.name.removeprefix("step_")), Checkpoints(style / "checkpoints")
     if checkpoints.all() and checkpoints.all()[-1].name >= light.name:  # what is here is as new, and whole
         shutil.rmtree(place)
-        return checkpoints.newest_whole(lambda text: print(text, file=sys.stderr))
+        return checkpoints.newest_whole()
     average = light / AVERAGE
     if average.exists():
         torch.save(load_file(place / "style" / "model.safetensors"), light / average.read_text())
