@@ -56,8 +56,4 @@ def test_a_step_costs_at_most_055_of_the_authors_recipe_and_12_of_cartoongan():
     result = json.loads(done.stdout)
     assert result["ratios"]["ours / authors"]["gflop"] <= 0.55
     assert 1 < result["ratios"]["ours / cartoongan"]["gflop"] <= 1.2
-    parts = {name: one["gflop"] for name, one in result["parts"].items()}
-    assert sum(parts[name] for name in ("G", "S", "D", "VGG")) == pytest.approx(
-        result["recipes"]["ours"]["gflop"], rel=0.01
-    )
     assert all(one["peak_mib"] > 100 for one in result["recipes"].values())

@@ -6,10 +6,8 @@
 Ours and cartoongan.yaml are adversarial steps of training/train.py's `Trainer`: everything it does for a batch, the
 updates included. The recipes alternate, each repeat measures all, and a ratio is that of the medians. Beside the time
 stand the multiplications and additions of the convolutions, forwards and backwards, which no noise touches, and the
-peak memory of a step with its weights, optimiser and buffers (on a CPU, what a process of its own grows by). The split
-by part times each network's share of our step alone, on tensors of the same shapes. Where there is a GPU, images/s, the
-share of its measured bfloat16 peak and the share of time spent waiting for data follow: in float32, in bfloat16, and
-with torch.compile. Photos are made up and VGG-19 has random weights: neither changes the cost.
+peak memory of a step with its weights, optimiser and buffers (on a CPU, what a process of its own grows by). On a GPU
+its measured bfloat16 peak follows. Photos are made up and VGG-19 has random weights: neither changes the cost.
 """
 
 from __future__ import annotations
@@ -20,7 +18,6 @@ import io
 import json
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -34,7 +31,6 @@ from accelerate.state import AcceleratorState
 from authors_layout import AuthorsGenerator, AuthorsSaliencyNetwork
 from measuring import ROOT, gflop, in_a_new_process, peak_mib, seconds
 from torch import Tensor
-from torch.utils.data import DataLoader, default_collate
 from training_fixtures import write_vgg
 
 from sdpgan_hub.memory import keep_freed_memory
@@ -56,7 +52,7 @@ Batch = dict[str, Tensor]
 class OurStep:
     """A step of train.py with the settings of `config_file` (None: the paper's) at the size asked for."""
 
-    def __init__(self, options: argparse.Namespace, folder: Path, config_file: Path | None, compiled: bool = False):
+    def __init__(self, options: argparse.Namespace, folder: Path, config_file: Path | None):
         AcceleratorState._reset_state(reset_partial_state=True)  # each recipe chooses its own precision
         command = ["--photos", folder / "photos", "--paintings", folder / "paintings", "--cache", folder / "cache",
                    "--output", folder / "style", "--vgg_weights", folder / "vgg19.safetensors", "--mixed_precision",
@@ -71,10 +67,6 @@ class OurStep:
         }
         with contextlib.redirect_stderr(io.StringIO()):  # how few the photos are, that they are prepared already
             self.trainer = Trainer(arguments, read_config(config_file, settings))
-        if compiled:
-            step = self.trainer.step
-            for name in ("prepared_model", "prepared_discriminator", "vgg"):
-                setattr(step, name, torch.compile(getattr(step, name)))
 
     def __call__(self, batch: Batch) -> None:
         trainer = self.trainer
@@ -207,53 +199,8 @@ def _peak_mib(device: str) -> float:
     return peak_mib()
 
 
-def parts(step: OurStep, options: argparse.Namespace) -> dict[str, Callable[[], object]]:
-    """What of our step each part costs, as functions to be timed; the optimiser and the losses are the rest."""
-    trainer, batch = step.trainer, random_batch(options)
-    photo = batch["photo"].contiguous(memory_format=trainer.memory_format)
-    stylized = torch.rand_like(photo).requires_grad_()
-    generator, saliency_network = trainer.model.generator, trainer.model.saliency_network
-    with torch.no_grad():
-        features = [value.detach().requires_grad_() for value in saliency_network.encode(photo)]
-    images = torch.cat([batch["painting"], batch["edge_blurred"], stylized.detach()])
-
-    def run_generator() -> None:
-        _backward(generator(photo, features))
-
-    def run_saliency_network() -> None:
-        saliency, encoded = saliency_network(photo)
-        _backward(saliency, *encoded)
-        _backward(call_with_constant_parameters(saliency_network, stylized)[0])
-
-    def run_discriminator() -> None:
-        _backward(trainer.discriminator(images)[0])
-        _backward(call_with_constant_parameters(trainer.discriminator, stylized)[0])
-
-    def run_vgg() -> None:
-        with torch.no_grad():
-            trainer.vgg(photo)
-        _backward(trainer.vgg(stylized))
-
-    def run_data() -> None:
-        default_collate([trainer.data[number] for number in range(options.batch_size)])
-
-    def with_autocast(function: Callable[[], None]) -> Callable[[], None]:
-        def run() -> None:
-            with trainer.accelerator.autocast():
-                function()
-
-        return run
-
-    networks = {"G": run_generator, "S": run_saliency_network, "D": run_discriminator, "VGG": run_vgg}
-    return {name: with_autocast(function) for name, function in networks.items()} | {"data": run_data}
-
-
-def _backward(*outputs: Tensor) -> None:
-    torch.autograd.backward(outputs, [torch.ones_like(output) for output in outputs])
-
-
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Time, operations and peak memory of the three recipes, their ratios, and the split of ours."""
+    """Time, operations and peak memory of the three recipes, and their ratios."""
     write_inputs(folder, options.size, options.batch_size)
     result: dict[str, Any] = {
         "batch_size": options.batch_size,
@@ -280,11 +227,6 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             other: [pick(one["ours"][clock] / one[other][clock] for one in rounds) for pick in (min, max)]
             for other in ("authors", "cartoongan")
         }
-        result["parts"] = _split(parts(steps["ours"], options), options)
-        networks = [one for name, one in result["parts"].items() if name != "data"]
-        result["parts"]["losses, optimisers, the rest"] = {
-            key: result["recipes"]["ours"][key] - sum(one[key] for one in networks) for key in networks[0]
-        }
     ours = result["recipes"]["ours"]
     result["ratios"] = {
         f"ours / {other}": {key: value / result["recipes"][other][key] for key, value in ours.items()}
@@ -293,65 +235,12 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return result
 
 
-def _split(functions: dict[str, Callable[[], object]], options: argparse.Namespace) -> dict[str, dict[str, float]]:
-    split = {}
-    for name, function in functions.items():
-        count = gflop(function)  # warms up, too
-        split[name] = median([timed(function, options.device) for _ in range(options.repeats)]) | {"gflop": count}
-    return split
-
-
-def accelerator_figures(options: argparse.Namespace, folder: Path, steps: int = 20) -> list[dict[str, Any]]:
-    """On a GPU: images/s of our step in float32 and bfloat16, and compiled, against the chip's own bfloat16 peak."""
-    peak = measured_peak()
-    rows = []
-    for precision, compiled in (("no", False), ("bf16", False), ("bf16", True)):
-        chosen = argparse.Namespace(**{**vars(options), "mixed_precision": precision})
-        step = OurStep(chosen, folder, None, compiled)
-        batch = random_batch(chosen)
-        count = peak_and_gflop("ours", chosen, folder)
-        for _ in range(5):
-            step(batch)
-        total = timed(lambda step=step, batch=batch: [step(batch) for _ in range(steps)], "cuda")["seconds"]
-        rows.append(
-            {
-                "mixed_precision": precision,
-                "compiled": compiled,
-                "images_per_second": steps * options.batch_size / total,
-                "peak_mib": count["peak_mib"],
-                "share_of_bf16_peak": steps * count["gflop"] * 1e9 / total / peak,
-                "bf16_peak_tflops": peak / 1e12,
-                "waiting_for_data": waiting_share(step, chosen, steps),
-            }
-        )
-    return rows
-
-
 def measured_peak(size: int = 8192, repeats: int = 20) -> float:
     """Operations a second of square bfloat16 products, the most that this GPU gives a program."""
     a, b = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     for _ in range(3):
         a @ b
     return 2 * size**3 * repeats / timed(lambda: [a @ b for _ in range(repeats)], "cuda")["seconds"]
-
-
-def waiting_share(step: OurStep, options: argparse.Namespace, steps: int) -> float:
-    """Share of the time of `steps` steps in which the device has nothing to do because the next batch is not there."""
-    data, workers = step.trainer.data, options.num_workers
-    sampler = range(0, (steps + 2) * options.batch_size)
-    loader = DataLoader(data, options.batch_size, sampler=sampler, num_workers=workers, pin_memory=True)
-    batches = iter(loader)
-    waited, started = 0.0, 0.0
-    for number in range(steps + 2):
-        if number == 2:
-            torch.cuda.synchronize()
-            started, waited = time.perf_counter(), 0.0
-        asked = time.perf_counter()
-        batch = {name: value.to(options.device, non_blocking=True) for name, value in next(batches).items()}
-        waited += time.perf_counter() - asked
-        step(batch)
-        torch.cuda.synchronize()  # without it, the wait would hide behind the queue of kernels
-    return waited / (time.perf_counter() - started)
 
 
 def table(result: dict[str, Any]) -> str:
@@ -371,26 +260,8 @@ def table(result: dict[str, Any]) -> str:
         times = [_cell(one.get(key), 2) for key in ("seconds", "cpu_seconds")]
         times[0 if result["device"] == "cuda" else 1] += "" if low is None else f" ({low:.2f} to {high:.2f})"
         lines.append(f"| **{name}** | {' | '.join(times)} | {one['gflop']:.2f} | {one['peak_mib']:.2f} |")
-    if "parts" in result:
-        clock = "seconds" if result["device"] == "cuda" else "cpu_seconds"
-        name_of_clock = clock.replace("cpu_", "CPU ")
-        lines += ["", f"| part of our step | {name_of_clock} | share of the step | GFLOP |", "|---|---|---|---|"]
-        for name, one in result["parts"].items():
-            label = "data (beside the step, in processes of its own)" if name == "data" else name
-            share = one[clock] / result["recipes"]["ours"][clock]
-            lines.append(f"| {label} | {one[clock]:.3f} | {share:.0%} | {one['gflop']:.0f} |")
-    if "accelerator" in result:
-        lines += [
-            "",
-            "| precision | compiled | images/s | peak MiB | share of the measured bf16 peak | waiting for data |",
-            "|---|---|---|---|---|---|",
-        ]
-        for one in result["accelerator"]:
-            lines.append(
-                f"| {one['mixed_precision']} | {one['compiled']} | {one['images_per_second']:.1f} | "
-                f"{one['peak_mib']:.0f} | {one['share_of_bf16_peak']:.1%} of {one['bf16_peak_tflops']:.0f} TFLOP/s | "
-                f"{one['waiting_for_data']:.1%} |"
-            )
+    if "bf16_peak_tflops" in result:
+        lines += ["", f"Measured bfloat16 peak: {result['bf16_peak_tflops']:.0f} TFLOP/s"]
     return "\n".join(lines)
 
 
@@ -407,7 +278,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, help="default: what torch takes")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--mixed_precision", choices=("no", "bf16"), default="no")
-    parser.add_argument("--num_workers", type=int, default=4, help="processes that load data, on a GPU")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args(argv)
 
@@ -426,7 +296,7 @@ def main(argv: list[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="sdpgan_bench_") as folder:
         result = measure(options, Path(folder))
         if options.device == "cuda":
-            result["accelerator"] = accelerator_figures(options, Path(folder))
+            result["bf16_peak_tflops"] = measured_peak() / 1e12
     print(json.dumps(result, indent=2) if options.json else table(result))
 
 
