@@ -16,7 +16,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -137,19 +137,10 @@ class LoopbackHub:
         return inherited | client | ({"HF_TOKEN": token} if token else {}) | extra
 
 
-@contextmanager
-def running_hub() -> Iterator[LoopbackHub]:
-    server = LoopbackHub()
-    try:
-        yield server
-    finally:
-        server.close()
-
-
 @pytest.fixture
 def hub() -> Iterator[LoopbackHub]:
     """A Hub of the test's own, empty."""
-    with running_hub() as server:
+    with closing(LoopbackHub()) as server:
         yield server
 
 

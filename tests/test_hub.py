@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hub_server import LoopbackHub, running_hub
+from hub_server import LoopbackHub
 from huggingface_hub.constants import DOWNLOAD_CHUNK_SIZE
 
 from sdpgan_hub import SDPGAN
@@ -92,7 +92,7 @@ class Client:
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[LoopbackHub]:
-    with running_hub() as server:
+    with closing(LoopbackHub()) as server:
         yield server
 
 

@@ -11,12 +11,13 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hub_server import LoopbackHub, running_hub
+from hub_server import LoopbackHub
 from PIL import Image, ImageCms
 from training_fixtures import ROOT, free_port
 
@@ -64,7 +65,7 @@ def styles_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def loopback_hub(styles_folder: Path) -> Iterator[LoopbackHub]:
     """A Hub with the style "strokes" in a public and in a private repository, and weights of 2 MB that are none."""
     files = {path.name: path.read_bytes() for path in (styles_folder / "strokes").iterdir()}
-    with running_hub() as server:
+    with closing(LoopbackHub()) as server:
         server.add("org/sdpgan-strokes", files)
         server.add("org/sdpgan-secret", files, private=True)
         server.add("org/sdpgan-huge", {**files, "model.safetensors": bytes(2_000_000)})
