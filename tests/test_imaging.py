@@ -158,13 +158,6 @@ def test_sixteen_bit_grey_comes_back_as_rgb_of_its_upper_byte(mode):
     np.testing.assert_array_equal(np.asarray(result), np.repeat((values // 257)[..., None], 3, axis=2))
 
 
-def test_a_sixteen_bit_png_is_read_from_its_path(tmp_path):
-    values = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
-    PIL.Image.fromarray(values).save(tmp_path / "deep.png")
-    result = back_and_forth(tmp_path / "deep.png")
-    np.testing.assert_array_equal(np.asarray(result)[..., 0], values // 257)
-
-
 def test_a_float_pil_image_in_unit_range_is_read():
     values = (np.arange(256, dtype=np.float32) / 255).reshape(16, 16)
     result = back_and_forth(PIL.Image.fromarray(values))
