@@ -186,28 +186,18 @@ def stopped_after(frames: int):
     return paint
 
 
-def test_other_settings_or_another_film_begin_anew(here, monkeypatch):
+def test_a_stopped_film_goes_on_and_begins_anew_with_other_settings_or_a_state_cut_short(here, monkeypatch):
     monkeypatch.setattr(video, "SEGMENT", 4)
     make("in.mp4")
-    for settings, expected in (("one", 2), ("other", 10)):
+    state = Path(".out.mp4.unfinished/state.npz")
+    for settings, kept, expected in (("one", None, 2), ("other", None, 10), ("one", 100, 10)):
         with pytest.raises(KeyboardInterrupt):
             video.stylize("in.mp4", "out.mp4", stopped_after(9), "one")
+        state.write_bytes(state.read_bytes()[:kept])
         counting = stopped_after(99)
         video.stylize("in.mp4", "out.mp4", counting, settings)
         assert counting.count == expected
         assert [frame.time for frame in read("out.mp4")] == [frame.time for frame in read("in.mp4")]
-
-
-def test_a_half_written_state_begins_anew(here, monkeypatch):
-    monkeypatch.setattr(video, "SEGMENT", 4)
-    make("in.mp4")
-    with pytest.raises(KeyboardInterrupt):
-        video.stylize("in.mp4", "out.mp4", stopped_after(9), "")
-    state = Path(".out.mp4.unfinished/state.npz")
-    state.write_bytes(state.read_bytes()[:100])
-    counting = stopped_after(99)
-    video.stylize("in.mp4", "out.mp4", counting, "")
-    assert counting.count == len(read("out.mp4")) == len(TIMES)
 
 
 def test_memory_does_not_grow_with_the_film(here):
