@@ -81,17 +81,13 @@ class Belongings:
         metadata: of the EXIF data when the photo was taken, by whom and whose it is; never where.
         plays: how often an animation runs, 0 for ever.
         durations: of each frame, in milliseconds.
-        disposals: of each frame, in the numbers of `format`: whether it stays under the next one.
-        format: of the file, as Pillow calls it.
     """
 
-    format: str | None = None
     profile: bytes | None = None
     dpi: tuple[float, float] | None = None
     metadata: PIL.Image.Exif = field(default_factory=PIL.Image.Exif)
     plays: int = 0
     durations: list[int] = field(default_factory=list)
-    disposals: list[int] = field(default_factory=list)
 
 
 @contextmanager
@@ -180,7 +176,7 @@ def frame_count(image: PIL.Image.Image) -> int:
 def frames(image: PIL.Image.Image, name: str, count: int, belongings: Belongings) -> Iterator[PIL.Image.Image]:
     """The first `count` frames of an opened image file as a viewer shows them, decoded and upright.
 
-    Fills in `belongings`: what is of the whole file with the first frame, timing and disposal with each.
+    Fills in `belongings`: what is of the whole file with the first frame, timing with each.
 
     Raises:
         SDPGANError: naming the file where a frame cannot be decoded.
@@ -193,14 +189,12 @@ def frames(image: PIL.Image.Image, name: str, count: int, belongings: Belongings
         if count > 1 and frame is image:
             frame = image.copy()
         if index == 0:
-            belongings.format = image.format
             belongings.profile = image.info.get("icc_profile")
             belongings.dpi = image.info.get("dpi")
             belongings.metadata = _metadata(frame)
             belongings.plays = _plays(image)
         if count > 1 and image.format in ANIMATED:
             belongings.durations.append(round(image.info.get("duration", 0)))
-            belongings.disposals.append(getattr(image, "disposal_method", image.info.get("disposal", 0)))
         yield frame
 
 
@@ -459,14 +453,11 @@ def _timing(kept: Belongings, format: str, transparent: bool) -> dict[str, Any]:
         return {}
     timing: dict[str, Any] = {"duration": kept.durations}
     if format == "GIF":
-        # Pillow writes only what differs from the frame before, which several ways in one file would show wrongly
-        several = transparent and len(set(kept.disposals)) > 1
-        timing["disposal"] = kept.disposals if kept.format == "GIF" and not several else 2
+        # the file's own may be 3, before which Pillow compares with the wrong frame and leaves out what differs
+        timing["disposal"] = 2 if transparent else 1
         if kept.plays != 1:
             timing["loop"] = max(0, kept.plays - 1)
-    elif format == "PNG":
-        timing |= {"loop": kept.plays, "disposal": kept.disposals if kept.format == "PNG" else 0}
-    elif format == "WEBP":
+    elif format in ("PNG", "WEBP"):
         timing["loop"] = kept.plays
     return timing
 

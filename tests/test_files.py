@@ -7,6 +7,7 @@ import os
 import sys
 import types
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +33,17 @@ def saved(image: Image.Image, format: str, **settings) -> bytes:
     return file.getvalue()
 
 
-def encoded_again(data: bytes, format: str) -> tuple[Image.Image, files.Belongings]:
-    """A file read frame by frame and written anew, each frame as it is."""
+def encoded_again(
+    data: bytes, format: str, paint: Callable[[np.ndarray, int], np.ndarray] = lambda colours, _: colours
+) -> tuple[Image.Image, files.Belongings]:
+    """A file read frame by frame and written anew, the colours of each frame as `paint` gives them with its number."""
     belongings = files.Belongings()
     with files.opened(io.BytesIO(data)) as image:
         frames = []
         for frame in files.frames(image, "a", files.frame_count(image), belongings):
-            frames.append(Image.fromarray(np.asarray(frame.convert("RGBA" if frame.has_transparency_data else "RGB"))))
+            values = np.array(frame.convert("RGBA" if frame.has_transparency_data else "RGB"))
+            values[..., :3] = paint(values[..., :3], len(frames))
+            frames.append(Image.fromarray(values))
     return Image.open(io.BytesIO(files.encode(frames, format, belongings))), belongings
 
 
@@ -169,20 +174,25 @@ def seen(image: Image.Image, number: int) -> np.ndarray:
     ("source", "disposal"),
     [("GIF", 1), ("GIF", [1, 2, 3, 2]), ("GIF", 3), ("PNG", 0), ("PNG", 1), ("PNG", [0, 2, 1, 0]), ("WEBP", None)],
 )
-def test_an_animation_keeps_its_pictures_timing_and_disposal(mode, source, disposal, target):
+def test_an_animation_keeps_its_pictures_and_timing(mode, source, disposal, target):
+    """Whatever is painted: here a block that covers a part of where it was before."""
+
+    def block(colours: np.ndarray, number: int) -> np.ndarray:
+        painting = np.full_like(colours, 90)
+        painting[5:25, 4 * number : 4 * number + 20] = 220
+        return painting
+
     settings = {"save_all": True, "append_images": moving(mode)[1:], "duration": [50, 100, 200, 70], "loop": 0}
     settings |= {"lossless": True} if source == "WEBP" else {"disposal": disposal}
     data = saved(moving(mode)[0], source, **settings)
     known = Image.open(io.BytesIO(data))
-    result, _ = encoded_again(data, target)
+    result, _ = encoded_again(data, target, block)
     assert result.n_frames == known.n_frames == 4
     for number in range(4):
-        assert np.array_equal(seen(result, number), seen(known, number))
+        expected = seen(known, number)
+        expected[..., :3] = np.where(expected[..., 3:] > 0, block(expected[..., :3], number), 0)
+        assert np.array_equal(seen(result, number), expected)
         assert result.info["duration"] == known.info["duration"]
-        if source == target == "GIF" and (mode == "RGB" or isinstance(disposal, int)):
-            assert result.disposal_method == known.disposal_method
-        if source == target == "PNG":
-            assert result.info["disposal"] == known.info["disposal"]
 
 
 @pytest.mark.parametrize(
