@@ -362,6 +362,8 @@ class Encoder:
         stream.codec_context.gop_size = SEGMENT
         for name in ("colorspace", "color_range", "color_primaries", "color_trc"):
             setattr(stream.codec_context, name, int(getattr(frame, name)))
+        if frame.format.is_rgb:  # which has no coefficients of YCbCr, and the result has those of `_conversion`
+            stream.codec_context.colorspace = 5
         shape = film.stream.sample_aspect_ratio
         if shape and shape != 1:
             turned = self.turn.swaps and not self.turn.kept(film.format)

@@ -130,16 +130,21 @@ def test_a_container_without_turns_holds_the_frames_upright(here):
     assert np.abs(pixels(first) - np.rot90(pixels(read("in.mp4")[0]))).mean() < 4
 
 
-def test_frames_of_odd_sides_keep_them(here):
+@pytest.mark.parametrize(("codec", "format"), [("ffv1", "yuv444p"), ("libx264rgb", "rgb24"), ("ffv1", "bgr0")])
+@pytest.mark.parametrize("target", ["out.mkv", "out.webm"])
+def test_frames_of_odd_sides_and_of_rgb_keep_size_and_colours(here, codec, format, target):
     with av.open("in.mkv", "w") as film:
-        stream = film.add_stream("ffv1", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 33, 47, "yuv444p"
+        stream = film.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 33, 47, format
         for _ in range(3):
             frame = av.VideoFrame.from_ndarray(photo(0)[:47, :33].copy(), format="rgb24")
             film.mux(stream.encode(frame))
         film.mux(stream.encode(None))
-    video.stylize("in.mkv", "out.mkv", leave, "")
-    assert [(frame.width, frame.height) for frame in read("out.mkv")] == [(33, 47)] * 3
+    video.stylize("in.mkv", target, leave, "")
+    frames = read(target)
+    assert [(frame.width, frame.height) for frame in frames] == [(33, 47)] * 3
+    assert frames[0].format.name.startswith("yuv") and int(frames[0].colorspace) == (2 if format == "yuv444p" else 5)
+    assert np.abs(pixels(frames[0]) - photo(0)[:47, :33]).mean() < 5
 
 
 SLOW = """
