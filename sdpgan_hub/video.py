@@ -164,19 +164,21 @@ class Film:
         return round(Fraction(self.container.duration, 1000000) * self.rate) if self.container.duration else None
 
     def copied(self) -> list[av.stream.Stream]:
-        """The streams that are copied as they are: sound, and the subtitles that the result can hold."""
-        return [s for s in self.container.streams if s.type in COPIED and (s.type == "audio" or self._holds([s]))]
+        """The streams that are copied as they are: sound that FFmpeg knows, and subtitles that the result can hold."""
+        known = [s for s in self.container.streams if s.type in COPIED and s.codec_context is not None]
+        return [s for s in known if s.type == "audio" or self._holds([s])]
 
     def check_holds(self, target: Path) -> None:
-        """SDPGANError where the result cannot hold the sound; an SDPGANWarning where it cannot hold subtitles."""
-        sound = [stream for stream in self.container.streams if stream.type == "audio"]
+        """SDPGANError where the result cannot hold the sound; an SDPGANWarning of what else is left out."""
+        copied = self.copied()
+        sound = [stream for stream in copied if stream.type == "audio"]
         if not self._holds(sound):
             kinds = ", ".join(dict.fromkeys(stream.codec_context.name for stream in sound))
             raise SDPGANError(f"{target} cannot hold the sound of {self.source} ({kinds}); write it as .mkv.")
-        subtitles = [stream for stream in self.container.streams if stream.type == "subtitle"]
-        if len(self.copied()) < len(sound) + len(subtitles):
-            message = f"{self.source} has subtitles that {target} cannot hold; they are left out."
-            warnings.warn(message, SDPGANWarning, stacklevel=2)
+        for kind, name in (("audio", "sound"), ("subtitle", "subtitles")):
+            if sum(s.type == kind for s in self.container.streams) > sum(s.type == kind for s in copied):
+                message = f"{target} cannot hold all {name} of {self.source}; what it cannot is left out."
+                warnings.warn(message, SDPGANWarning, stacklevel=2)
 
     def _holds(self, streams: list[av.stream.Stream]) -> bool:
         import av

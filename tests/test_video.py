@@ -285,6 +285,17 @@ def test_sound_that_the_output_cannot_hold_is_one_sentence_before_painting(here,
     assert not Path("out.webm").exists()
 
 
+def test_sound_that_ffmpeg_does_not_know_is_left_out_with_a_warning(here, tiny, capsys):
+    """As the second one, APAC, of a phone that records in space."""
+    whole = make("in.mp4", count=2).read_bytes()
+    Path("in.mp4").write_bytes(whole.replace(b"mp4a", b"apac").replace(b"esds", b"dapa"))
+    assert main(["stylize", "in.mp4", "-o", "out.mp4", "--style", str(tiny), "--quiet"]) == 0
+    said = one_line(capsys)
+    assert all(part in said for part in ("warning: ", "in.mp4", "sound", "out.mp4"))
+    with av.open("out.mp4") as film:
+        assert [stream.type for stream in film.streams] == ["video"]
+
+
 def test_a_film_has_no_saliency_map_and_goes_to_no_pipe(here, tiny, capsys):
     make("in.mp4", count=1)
     assert "in.mp4" in refused(capsys, "saliency", "in.mp4", "-o", "m.png", "--style", str(tiny), "--quiet")
