@@ -260,12 +260,11 @@ class _Work:
         with _writing(self.target):
             self.folder.mkdir(parents=True, exist_ok=True)
         turn = Turn(self.film.matrix)
-        with Encoder(unfinished, self.film, turn) as encoder:
+        with Encoder(unfinished, self.target, self.film, turn) as encoder:
             for frame in chain([first], islice(others, SEGMENT - 1)):
                 photo = turn.upright(frame.to_ndarray(format="rgb24", **_conversion(frame, "src")))
                 painting = paint(np.ascontiguousarray(photo), self.scene)
-                with _writing(self.target):
-                    encoder.add(painting, frame)
+                encoder.add(painting, frame)
                 self.progress.times.append(frame.pts or 0)
                 self.progress.durations.append(frame.duration or 0)
                 bar.update()
@@ -321,14 +320,19 @@ class _Work:
 
 
 class Encoder:
-    """Writes paintings into a segment, each a packet in its order: without frames that wait for later ones."""
+    """Writes paintings into a segment of `target`, each a packet in its order: without frames that wait for later ones.
 
-    def __init__(self, path: Path, film: Film, turn: Turn):
+    Raises:
+        SDPGANError: naming the target where the segment cannot be written.
+    """
+
+    def __init__(self, path: Path, target: Path, film: Film, turn: Turn):
         import av
 
-        self.film, self.turn = film, turn
+        self.target, self.film, self.turn = target, film, turn
         self.codec, self.options = ENCODERS[film.format]
-        self.container = av.open(os.fspath(path), "w", format=film.format)
+        with _writing(target):
+            self.container = av.open(os.fspath(path), "w", format=film.format)
         self.stream: Any = None
         self.start = 0
 
@@ -336,7 +340,7 @@ class Encoder:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        with self.container:
+        with _writing(self.target), self.container:
             if kind is None and self.stream is not None:
                 self.container.mux(self.stream.encode(None))
 
@@ -346,11 +350,12 @@ class Encoder:
 
         stored = self.turn.stored(painting) if self.turn.kept(self.film.format) else painting
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(stored), format="rgb24")
-        if self.stream is None:
-            self._begin(frame, picture.width, picture.height)
-        picture = picture.reformat(format=self.stream.pix_fmt, **_conversion(frame, "dst"))
-        picture.pts, picture.time_base = (frame.pts or 0) - self.start, self.film.time_base
-        self.container.mux(self.stream.encode(picture))
+        with _writing(self.target):
+            if self.stream is None:
+                self._begin(frame, picture.width, picture.height)
+            picture = picture.reformat(format=self.stream.pix_fmt, **_conversion(frame, "dst"))
+            picture.pts, picture.time_base = (frame.pts or 0) - self.start, self.film.time_base
+            self.container.mux(self.stream.encode(picture))
 
     def _begin(self, frame: av.VideoFrame, width: int, height: int) -> None:
         film = self.film

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -203,6 +204,20 @@ def test_a_stopped_film_goes_on_and_begins_anew_with_other_settings_or_a_state_c
         video.stylize("in.mp4", "out.mp4", counting, settings)
         assert counting.count == expected
         assert [frame.time for frame in read("out.mp4")] == [frame.time for frame in read("in.mp4")]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
+def test_a_full_disk_is_said_of_the_result_and_not_of_the_film(here):
+    import resource
+
+    make("in.mp4")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
+    try:
+        said = refusal(lambda: video.stylize("in.mp4", "out.mp4", leave, ""), "out.mp4", os.strerror(errno.EFBIG))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert "in.mp4" not in said
 
 
 def test_memory_does_not_grow_with_the_film(here):
