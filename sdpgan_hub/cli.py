@@ -565,7 +565,7 @@ def _folder_jobs(
 
     films: whether videos are painted too.
     """
-    inside = target.resolve() if target.resolve() != folder.resolve() else None
+    inside = None if folder.resolve().is_relative_to(target.resolve()) else target.resolve()
     found = [path for path in files.files_below(folder) if not (inside and path.resolve().is_relative_to(inside))]
     sources = [path for path in found if files.is_image_name(path) or (films and files.is_video_name(path))]
     passed_over.update(path.suffix.lower() for path in set(found).difference(sources))

@@ -104,6 +104,11 @@ def test_an_output_folder_among_the_inputs_is_not_painted_again(here, tiny):
     assert files("photos/painted") == ["B.jpg", "a.png", "nested/c.webp"]
 
 
+def test_results_may_go_where_the_folder_of_photos_lies(here, tiny):
+    assert main(["stylize", "photos/nested", "-o", "photos", "--format", "png", "--style", str(tiny)]) == 0
+    assert files("photos") == ["B.JPG", "a.png", "c.png", "nested/c.webp", "notes.txt"]
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "jfif", "png", "webp", "avif", "gif", "bmp", "tif", "tiff"])
 def test_every_output_format_is_what_its_suffix_says(here, tiny, suffix):
     assert main(["stylize", "photo.png", "-o", f"out.{suffix}", "--style", str(tiny)]) == 0
