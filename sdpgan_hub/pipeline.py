@@ -394,6 +394,10 @@ def _read_mask(mask: ImageLike | None, picture: Picture) -> Tensor | None:
         raise SDPGANError(
             f"The mask is {wide} x {tall} pixels and the photo {width} x {height}; give a mask of the photo's size."
         )
+    if len(values) not in (1, len(picture.values)):
+        raise SDPGANError(
+            f"There are {len(picture.values)} photos in the batch and {len(values)} masks; give one mask, or as many."
+        )
     return values.expand(len(picture.values), -1, -1, -1)
 
 

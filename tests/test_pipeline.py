@@ -266,5 +266,6 @@ def test_a_mask_that_does_not_fit_is_refused(photo: np.ndarray):
     model = SDPGAN(**TINY)
     refusal(lambda: model.stylize(photo, mask=photo[:100]), "mask", "171 x 100", "171 x 203")
     refusal(lambda: model.stylize([photo, photo], mask=[photo]), "2 images", "1 mask")
+    refusal(lambda: model.stylize(torch.zeros(2, 3, 20, 20), mask=torch.zeros(3, 1, 20, 20)), "2 photos", "3 masks")
     refusal(lambda: model.stylize([photo, photo[:100]], mask=photo), "2 of 2", "mask")
     refusal(lambda: model.stylize(photo, mask="no.png"), "no.png")
