@@ -365,7 +365,7 @@ def _read_mask(path: str) -> Tensor:
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", SDPGANWarning)
-        mask = imaging.read(path).values[0]
+        mask = imaging.read(path).mask[0]
     for warning in noted:
         print(f"warning: {warning.message}", file=sys.stderr)
     return mask

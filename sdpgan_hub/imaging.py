@@ -58,12 +58,21 @@ class Picture:
         restore: takes N x 3 x H x W in [-1, 1], or whole numbers of `dtype`, to the kind of image that was read.
         dtype: that of the result.
         batched: whether the image was a batched tensor.
+        alpha: how much of each pixel is seen, N x 1 x H x W, to the white of its own dtype; None: all of each.
     """
 
     values: Tensor
     restore: Callable[[Tensor], Any]
     dtype: torch.dtype = torch.uint8
     batched: bool = False
+    alpha: Tensor | None = None
+
+    @property
+    def mask(self) -> Tensor:
+        """`values` as a mask has them: where some are transparent, laid on black, N x 1 or 3 x H x W in [0, 1]."""
+        if self.alpha is None:
+            return self.values
+        return (to_signed(self.values) + 1) / 2 * ((to_signed(self.alpha) + 1) / 2)
 
     @property
     def signed(self) -> Tensor:
@@ -128,7 +137,10 @@ def _read_pil(image: PIL.Image.Image, name: str) -> Picture:
         return result
 
     stored = _channels_first(values)
-    return Picture(stored if alpha is None else _without_hidden(stored, torch.tensor(alpha)), restore)
+    if alpha is None:
+        return Picture(stored, restore)
+    seen = torch.tensor(alpha)
+    return Picture(_without_hidden(stored, seen), restore, alpha=seen[None, None])
 
 
 def _read_numpy(image: np.ndarray) -> Picture:
@@ -147,16 +159,17 @@ def _read_numpy(image: np.ndarray) -> Picture:
     if values.dtype.kind == "f":
         check_floats(values.min(), values.max(), "The NumPy image")
     alpha = image[..., 3:] if image.ndim == 3 and image.shape[2] == 4 else None
-    stored = _channels_first(values)
+    stored, seen = _channels_first(values), None
     if alpha is not None:
-        stored = _without_hidden(stored, torch.from_numpy(native[..., 3].copy()))
+        seen = torch.from_numpy(native[..., 3].copy())
+        stored, seen = _without_hidden(stored, seen), seen[None, None]
     dtype = torch.from_numpy(np.zeros(1, native.dtype)).dtype
 
     def restore(signed: Tensor) -> np.ndarray:
         colours = _channels_last(from_signed(signed, dtype)[0]).astype(image.dtype, copy=False)
         return colours if alpha is None else np.concatenate([colours, alpha], axis=-1, dtype=image.dtype)
 
-    return Picture(stored, restore, dtype)
+    return Picture(stored, restore, dtype, alpha=seen)
 
 
 def _read_tensor(image: Tensor) -> Picture:
@@ -183,7 +196,7 @@ def _read_tensor(image: Tensor) -> Picture:
     if alpha.shape[1]:
         each = zip(colours.split(1), alpha[:, 0], strict=True)
         colours = torch.cat([_without_hidden(one, its_alpha) for one, its_alpha in each])
-    return Picture(colours, restore, image.dtype, batched=image.ndim == 4)
+    return Picture(colours, restore, image.dtype, image.ndim == 4, alpha if alpha.shape[1] else None)
 
 
 def _without_hidden(values: Tensor, alpha: Tensor) -> Tensor:

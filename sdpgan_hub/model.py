@@ -217,8 +217,8 @@ class SDPGAN(
             keep_detail: the share, 0 to 1, of the photo's fine structure that the painting has where S is highest; None
                 takes the style's own, `config["keep_detail"]`, or 1 with a mask.
             mask: an image of the photo's size that takes the place of S's map: where it is white the photo's structure
-                stays, painted with the finest brush alone and kept as `keep_detail` says. For a list, one for all
-                photos, or a list of as many.
+                stays, painted with the finest brush alone and kept as `keep_detail` says; transparent is as black. For
+                a list, one for all photos, or a list of as many.
             scene: an `sdpgan_hub.scene.Scene`, the same one for all frames of a film, in their order, which makes the
                 painting steady; None paints each image by itself.
 

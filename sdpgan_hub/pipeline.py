@@ -388,7 +388,7 @@ def _read_mask(mask: ImageLike | None, picture: Picture) -> Tensor | None:
         return None
     if isinstance(mask, (np.ndarray, Tensor)) and str(mask.dtype).endswith("bool"):
         mask = mask * np.uint8(255) if isinstance(mask, np.ndarray) else mask.to(torch.uint8) * 255
-    values = imaging.read(mask).values
+    values = imaging.read(mask).mask
     (height, width), (tall, wide) = picture.values.shape[-2:], values.shape[-2:]
     if (height, width) != (tall, wide):
         raise SDPGANError(

@@ -277,7 +277,9 @@ def test_a_folder_with_the_name_of_an_option_is_named_as_it_is(here, tiny, capsy
 
 
 def test_the_options_of_stylize_are_those_of_python(here, tiny, model):
-    Image.fromarray(np.tile(np.uint8([[0, 255]]), (33, 23))).save("mask.png")
+    mask = Image.new("L", (46, 33), 255)
+    mask.putalpha(Image.fromarray(np.tile(np.uint8([[0, 255]]), (33, 23))))
+    mask.save("mask.png")
     given = ["--brush", "2", "--strength", "0.8", "--keep-color", "--mask", "mask.png", "--tile", "16"]
     wishes = {"brush": 2, "strength": 0.8, "keep_color": True, "mask": "mask.png", "tile": 16}
     assert main(["stylize", "photo.png", "-o", "out.png", "--style", str(tiny), *given]) == 0

@@ -237,6 +237,9 @@ def test_a_mask_takes_the_place_of_the_map(photo: np.ndarray):
     np.testing.assert_array_equal(kept, once.stylize(photo, mask=half, keep_detail=1))
     changed = np.abs(kept.astype(int) - once.stylize(photo)).max(2)
     assert changed[:, :80].max() > 5 and changed[:, 80:].max() == 0
+    drawn = np.dstack([np.full_like(photo, 255), half])  # white on a transparent layer
+    for layer in (drawn, PIL.Image.fromarray(drawn), torch.from_numpy(drawn).permute(2, 0, 1)):
+        np.testing.assert_array_equal(once.stylize(photo, mask=layer), kept)
     assert levels_apart(once.stylize(photo, mask=half, tile=64), kept) <= 1
     each = once.stylize([photo, photo[:64]], mask=[PIL.Image.fromarray(half), None])
     np.testing.assert_array_equal(each[0], kept)
