@@ -18,7 +18,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
@@ -338,22 +338,24 @@ def run_stylize(options: argparse.Namespace, processes: Processes) -> int:
     def paint(image: Any, scene: Scene | None) -> Any:
         return model.stylize(image, scene=scene, **settings)
 
+    masks = [] if mask is None else [mask]
+
     def film(job: Job) -> None:
         from . import video
 
-        named = json.dumps([settings | {"mask": options.mask}, _identity(model)])
+        named = _digest([settings | {"mask": None}, model.config], [*model.state_dict().values(), *masks])
         keep, quiet = options.keep_metadata, options.quiet or processes.several
         video.stylize(job.input, job.output, paint, named, keep_metadata=keep, quiet=quiet)
 
     return run(jobs, options, processes, paint, film)
 
 
-def _identity(model: SDPGAN) -> str:
-    """A digest of a style: its weights and its config."""
+def _digest(settings: object, tensors: Iterable[Tensor]) -> str:
+    """One for all that decides how a photo is painted: names in JSON, and weights and masks."""
     import hashlib
 
-    digest = hashlib.sha256(json.dumps(model.config, sort_keys=True).encode())
-    for tensor in model.state_dict().values():
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for tensor in tensors:
         digest.update(tensor.cpu().numpy().tobytes())
     return digest.hexdigest()
 

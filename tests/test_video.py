@@ -220,6 +220,26 @@ def test_a_full_disk_is_said_of_the_result_and_not_of_the_film(here):
     assert "in.mp4" not in said
 
 
+def test_a_stopped_film_begins_anew_with_another_mask_in_the_same_file(here, tiny, monkeypatch):
+    monkeypatch.setattr(video, "SEGMENT", 4)
+    make("in.mp4")
+    painted = []
+    stylize = SDPGAN.stylize
+
+    def paint(*given, **settings):
+        painted.append(1)
+        if len(painted) == 6:
+            raise KeyboardInterrupt
+        return stylize(*given, **settings)
+
+    monkeypatch.setattr(SDPGAN, "stylize", paint)
+    command = ["stylize", "in.mp4", "-o", "out.mp4", "--style", str(tiny), "--mask", "mask.png", "--quiet"]
+    for white, code in ((0, 130), (255, 0)):
+        cv2.imwrite("mask.png", np.full((HEIGHT, WIDTH), white, np.uint8))
+        assert main(command) == code
+    assert len(painted) == 6 + len(TIMES)
+
+
 def test_memory_does_not_grow_with_the_film(here):
     """Frames that are painted are not kept: no more than the one before is alive."""
     import weakref
