@@ -293,7 +293,7 @@ def paint(
     keep_color: bool,
     mask: str | None,
 ) -> Painting:
-    style = (style or "").strip()
+    style = str(style or "").strip()  # a program may send a number
     with one_sentence():
         if not path:
             raise SDPGANError("Choose a photo first: upload one or pick an example.")

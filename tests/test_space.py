@@ -496,6 +496,8 @@ def test_starting_the_space_leaves_its_folder_as_it_was(url):
 def test_no_refusal_leaves_a_traceback_in_the_log_of_the_server(url, client, log):
     with pytest.raises(Exception, match="photo"):
         client.predict(None, "strokes", api_name="/stylize")
+    with pytest.raises(Exception, match='"2026"'):
+        ask(client, COFFEE, 2026)
     assert "Traceback" not in log.read_text()
 
 
