@@ -52,10 +52,10 @@ WORDS = {
 }
 """What messages call a setting of the Python interface -> what it is called here."""
 KEPT = (
-    "A result has its photo's size, upright, with its transparency, resolution (dpi), and timing where it is an "
-    "animation. Its colours are those of the photo's profile where that is wider than sRGB, else sRGB. All else that "
-    "the camera wrote is left out: place, device, captions, thumbnails; so are date, author and copyright without "
-    "--keep-metadata."
+    "A result has its photo's size, upright, with its transparency, resolution (dpi; WebP, AVIF and GIF hold none), "
+    "and timing where it is an animation. Its colours are those of the photo's profile where that is wider than sRGB, "
+    "else sRGB. All else that the camera wrote is left out: place, device, captions, thumbnails; so are date, author "
+    "and copyright without --keep-metadata."
 )
 
 FILMS = (

@@ -7,6 +7,7 @@ installed. Written: the formats of `OUTPUT_FORMATS`.
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -307,7 +308,8 @@ def encode(
     settings = settings_of.get(format, {})
     if profile:
         settings["icc_profile"] = profile
-    if kept.dpi and min(kept.dpi) > 1:
+    largest = 65535 if format == "JPEG" else math.inf  # of more, as a microscope has, Pillow writes the lower bits
+    if kept.dpi and 1 < min(kept.dpi) <= max(kept.dpi) <= largest:
         settings["dpi"] = tuple(map(float, kept.dpi))
     if keep_metadata and format not in WITHOUT_METADATA and len(kept.metadata):
         settings["exif"] = kept.metadata.tobytes()

@@ -240,6 +240,13 @@ def test_what_is_transparent_turns_white_where_there_is_no_transparency(format):
     assert result.shape == (120, 96, 3) and result[:56].min() > 250 and result[72:].mean() < 200
 
 
+@pytest.mark.parametrize(("format", "kept"), [("PNG", True), ("TIFF", True), ("JPEG", False)])
+def test_a_resolution_that_a_format_cannot_hold_is_left_out(format, kept):
+    data = files.encode([scene()], format, files.Belongings(dpi=(101600, 101600)))
+    found = Image.open(io.BytesIO(data)).info.get("dpi")
+    assert found == (pytest.approx((101600, 101600)) if kept else None)
+
+
 @pytest.mark.parametrize("format", sorted(files.LARGEST_SIDE))
 def test_the_largest_side_of_a_format_is_written_and_no_more(format):
     side = files.LARGEST_SIDE[format]
