@@ -88,7 +88,7 @@ def resolve(name: str | os.PathLike) -> Path | str:
         SDPGANError: if `name` is none of them.
     """
     shipped = available()
-    text = os.fspath(name)
+    text = os.fspath(name) if isinstance(name, (str, os.PathLike)) else ""
     folder = Path(text).expanduser()
     if text and folder.is_dir() and (text not in shipped or (folder / CONFIG_FILE).is_file()):
         return folder
@@ -99,8 +99,8 @@ def resolve(name: str | os.PathLike) -> Path | str:
     if isinstance(name, os.PathLike) or not is_hub_id(text):
         choice = ", ".join(shipped) or "none"
         raise SDPGANError(
-            f"There is no style or folder {text!r}; give a shipped style ({choice}), a folder, or a Hub id such as "
-            "org/name."
+            f"There is no style or folder {text or name!r}; give a shipped style ({choice}), a folder, or a Hub id "
+            "such as org/name."
         )
     return text
 

@@ -59,6 +59,11 @@ def test_anything_else_is_refused_and_the_shipped_styles_are_named(shipped, work
     refusal(lambda: styles.resolve(name), "monet", repr(str(name)))
 
 
+@pytest.mark.parametrize("name", [None, 3])
+def test_what_is_no_name_is_refused_too(shipped, name):
+    refusal(lambda: styles.resolve(name), "monet", repr(name))
+
+
 def test_a_file_is_refused_and_its_folder_asked_for(shipped):
     file = shipped / "monet" / "model.safetensors"
     refusal(lambda: SDPGAN.from_pretrained(file), "folder", file)

@@ -269,6 +269,7 @@ class Trainer:
             text = f"stopped by {name} after step {progress.step}; --resume_from_checkpoint latest goes on"
             self.accelerator.print(text)
             return 128 + interruption.signal
+        self.accelerator.print(f"The style is in {self.output}; try: sdpgan stylize PHOTO --style {self.output}")
         return 0 if pushed else 1
 
     def stops_early(self, interruption: Interruption, seconds: float) -> bool:
