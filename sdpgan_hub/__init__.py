@@ -14,7 +14,7 @@ from .memory import keep_freed_memory as keep_freed_memory
 if TYPE_CHECKING:
     from .model import SDPGAN
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = ["SDPGAN", "SDPGANError", "__version__"]
 
 
