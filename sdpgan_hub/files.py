@@ -10,6 +10,7 @@ import importlib.util
 import math
 import os
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -327,7 +328,8 @@ def write_whole(path: str | os.PathLike, content: bytes) -> None:
         SDPGANError: naming the file that cannot be written.
     """
     path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
+    short = f"{path.name[:40]}.{zlib.crc32(os.fsencode(path.name)):08x}"  # a name may be of 255 bytes already
+    unfinished = path.with_name(f".{short}.{os.getpid()}{UNFINISHED}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished.write_bytes(content)
