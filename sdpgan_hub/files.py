@@ -10,6 +10,7 @@ import importlib.util
 import math
 import os
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -192,7 +193,7 @@ def frames(image: PIL.Image.Image, name: str, count: int, belongings: Belongings
         if index == 0:
             belongings.profile = image.info.get("icc_profile")
             belongings.dpi = image.info.get("dpi")
-            belongings.metadata = _metadata(frame)
+            belongings.metadata = _metadata(image)
             belongings.plays = _plays(image)
         if count > 1 and image.format in ANIMATED:
             belongings.durations.append(round(image.info.get("duration", 0)))
@@ -312,7 +313,7 @@ def encode(
     if kept.dpi and 1 < min(kept.dpi) <= max(kept.dpi) <= largest:
         settings["dpi"] = tuple(map(float, kept.dpi))
     if keep_metadata and format not in WITHOUT_METADATA and len(kept.metadata):
-        settings["exif"] = kept.metadata.tobytes()
+        settings |= {"tiffinfo": dict(kept.metadata)} if format == "TIFF" else {"exif": kept.metadata}
     if len(stored) > 1:
         settings |= {"save_all": True, "append_images": stored[1:], **_timing(kept, format, transparent)}
     buffer = BytesIO()
@@ -327,7 +328,8 @@ def write_whole(path: str | os.PathLike, content: bytes) -> None:
         SDPGANError: naming the file that cannot be written.
     """
     path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
+    short = f"{path.name[:40]}.{zlib.crc32(os.fsencode(path.name)):08x}"  # a name may be of 255 bytes already
+    unfinished = path.with_name(f".{short}.{os.getpid()}{UNFINISHED}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished.write_bytes(content)
@@ -436,7 +438,9 @@ def _metadata(image: PIL.Image.Image) -> PIL.Image.Exif:
     kept = PIL.Image.Exif()
     with suppress(Exception):  # as in `upright`
         exif = image.getexif()
-        kept.update({tag: exif[tag] for tag in KEPT_EXIF if tag in exif})
+        for tag in KEPT_EXIF:
+            if tag in exif:  # a text as the file's own bytes, UTF-8 for one: of a str Pillow writes what is ASCII
+                kept[tag] = exif[tag].encode("latin-1") if isinstance(exif[tag], str) else exif[tag]
         camera = exif.get_ifd(EXIF_IFD)
         if times := {tag: camera[tag] for tag in KEPT_EXIF_OF_THE_CAMERA if tag in camera}:
             kept[EXIF_IFD] = times

@@ -294,6 +294,12 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     assert list((tmp_path / "new").iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["x" * 251, "日" * 83])
+def test_the_longest_name_can_be_written(tmp_path, name):
+    files.write_whole(tmp_path / f"{name}.png", b"data")
+    assert [path.name for path in tmp_path.iterdir()] == [f"{name}.png"]
+
+
 # files that once failed
 
 
