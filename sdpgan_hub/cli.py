@@ -623,7 +623,8 @@ def _check_outputs(jobs: list[Job]) -> None:
 def _without_existing(jobs: Jobs, options: argparse.Namespace) -> Jobs:
     existing = [job for job in jobs if job.output != STANDARD and os.path.lexists(job.output)]
     if options.skip_existing:
-        jobs[:] = [job for job in jobs if job not in existing]
+        there = {job.output for job in existing}
+        jobs[:] = [job for job in jobs if job.output not in there]
         jobs.skipped = len(existing)
         return jobs
     if existing and not options.overwrite:
