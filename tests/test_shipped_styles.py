@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
@@ -18,7 +19,7 @@ from skimage import data
 from skimage.metrics import structural_similarity
 
 from sdpgan_hub import SDPGAN, styles
-from training.package_style import CELL, COLUMNS, GAP, gallery
+from training.package_style import CELL, COLUMNS, GAP, ROOT, gallery, overview
 
 PAINTERS = ("monet", "peppercarrot", "ukiyoe", "vangogh")
 NAMES = tuple(sorted([*PAINTERS, *(f"{name}-lite" for name in PAINTERS)]))
@@ -85,6 +86,13 @@ def test_the_gallery_shows_each_example_once_in_the_corner_of_its_painting(name:
             whole = np.asarray(ImageOps.fit(image.convert("RGB"), CELL[::-1]))
         small, shown = (resized(picture, 24, 32).astype(np.float32) for picture in (whole, corner))
         assert np.abs(shown - small).mean() < 4, f"{path.name} is not the photo in corner {number}"
+
+
+def test_the_picture_of_the_readme_is_cut_from_the_galleries_as_they_are():
+    with Image.open(ROOT / "docs" / "styles.jpg") as image:
+        shown = np.asarray(image.convert("RGB"), np.float32)
+    difference = np.abs(shown - overview([path.stem for path in EXAMPLES])).mean(-1)
+    assert cv2.blur(difference, (64, 64)).max() < 12  # what JPEG changes; another painting changes more
 
 
 # paintings

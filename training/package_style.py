@@ -5,7 +5,7 @@
 
 Writes sdpgan_hub/styles/NAME/{config.json,model.safetensors,discriminator.safetensors,training.json,README.md,
 gallery.jpg}. The gallery shows the twelve photos of space/examples, in the order of their names, as the style paints
-them at 512 px.
+them at 512 px. README's picture, docs/styles.jpg, is cut from the galleries and made anew.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ CELL = (384, 512)
 """Height and width of a painting in the gallery, in pixels."""
 GAP = 8
 COLUMNS = 3
+OVERVIEW = {"photos": ("astronaut", "flower", "castle"), "styles": ("vangogh", "monet", "ukiyoe", "peppercarrot")}
+"""What README's picture shows, from top to bottom and from left to right."""
 CREDITS = (
     "Photos, cut and shrunk: NASA, U.S. Navy, Alf van Beem, Derek Jensen, John Severns, Simon Steinberger, Seth "
     "Zeigler (public domain), Rachel Michetti, Stefan van der Walt (CC0), danielbuechele, vultilion (CC BY 2.0), "
@@ -54,6 +56,17 @@ def gallery(model: SDPGAN, photos: list[Path]) -> np.ndarray:
     return pictures.contact_sheet(cells, COLUMNS, GAP)
 
 
+def overview(names: list[str]) -> np.ndarray:
+    """README's picture: cells of the shipped galleries, whose photos have these `names`; uint8 H x W x 3."""
+    galleries = [pictures.read(SHIPPED / style / "gallery.jpg") for style in OVERVIEW["styles"]]
+    cells = []
+    for photo in OVERVIEW["photos"]:
+        row, column = divmod(names.index(photo), COLUMNS)
+        top, left = row * (CELL[0] + GAP), column * (CELL[1] + GAP)
+        cells += [image[top : top + CELL[0], left : left + CELL[1]] for image in galleries]
+    return pictures.contact_sheet(cells, len(galleries), GAP)
+
+
 def package(run: Path, name: str, photos: Path, limits: str = "", evaluation: str = "", history: str = "") -> Path:
     """Writes the folder of the shipped style and returns it."""
     facts = read_facts(run) | ({"history": history} if history else {})
@@ -70,6 +83,9 @@ def package(run: Path, name: str, photos: Path, limits: str = "", evaluation: st
         shutil.copyfile(run / DISCRIMINATOR_FILE, folder / DISCRIMINATOR_FILE)
     write_facts(folder, facts)
     pictures.write(folder / "gallery.jpg", gallery(model, paths), quality=80, subsampling=2)
+    if name in OVERVIEW["styles"]:
+        names = [path.stem for path in paths]
+        pictures.write(ROOT / "docs" / "styles.jpg", overview(names), quality=80, subsampling=2)
     return folder
 
 
