@@ -27,6 +27,7 @@ from . import __version__, filters
 from .errors import SDPGANError, one_line
 from .files import write_whole
 from .networks import MIN_SIZE, SIZE_MULTIPLE, SaliencyFeatures
+from .pipeline import MARGIN_SHARE
 
 if TYPE_CHECKING:
     import onnx
@@ -130,7 +131,9 @@ class Start(nn.Module):
         self.saliency_size, self.brush_size = model.config["saliency_size"], model.config["brush_size"]
 
     def forward(self, photo: Tensor) -> tuple[Tensor, ...]:
-        rows, columns = (mirrored(side) for side in photo.shape[-2:])
+        height, width = photo.shape[-2:]
+        edge = margin(height, width, self.brush_size)
+        rows, columns = (mirrored(side, edge) for side in (height, width))
         x = (2 * photo - 1)[:, :, rows][:, :, :, columns]
         looped = x - filters.luma(x), x[:, :1]  # over this, the first step paints the photo itself
         height, width = x.shape[-2:]
@@ -196,15 +199,17 @@ class End(nn.Module):
     def __init__(self, model: SDPGAN):
         super().__init__()
         self.has_map = model.saliency_network is not None
-        self.keep_detail = model.config["keep_detail"]
+        self.keep_detail, self.brush_size = model.config["keep_detail"], model.config["brush_size"]
 
     def forward(self, photo: Tensor, difference: Tensor, map_: Tensor, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         height, width = photo.shape[-2:]
+        edge = margin(height, width, self.brush_size)
         painting = difference + filters.luma(x)
         if self.keep_detail:
             painting = filters.keep_detail(painting, x, map_, self.keep_detail)
         results = (painting, map_) if self.has_map else (painting,)
-        return tuple((image[:, :, :height, :width].clamp(-1, 1) + 1) / 2 for image in results)
+        rows, columns = (edge + places(side) for side in (height, width))
+        return tuple((image[:, :, rows][:, :, :, columns].clamp(-1, 1) + 1) / 2 for image in results)
 
 
 def places(length: Any) -> Tensor:
@@ -212,12 +217,18 @@ def places(length: Any) -> Tensor:
     return torch.arange(length)
 
 
-def mirrored(side: int) -> Tensor:
-    """For each row or column of `pipeline.Photo`, the one of the photo that it shows."""
+def margin(height: int, width: int, brush_size: int) -> Tensor:
+    """That of `pipeline.Photo.framed`."""
+    shorter = torch.minimum(torch.as_tensor(height), torch.as_tensor(width))
+    return (shorter + MARGIN_SHARE - 1) // MARGIN_SHARE if brush_size else torch.zeros_like(shorter)
+
+
+def mirrored(side: int, edge: Tensor) -> Tensor:
+    """For each row or column of `pipeline.Photo` with a margin of `edge` pixels, the one of the photo that it shows."""
     length = torch.as_tensor(side)
-    padded = ((length + SIZE_MULTIPLE - 1) // SIZE_MULTIPLE * SIZE_MULTIPLE).clamp(min=MIN_SIZE)
+    padded = ((length + 2 * edge + SIZE_MULTIPLE - 1) // SIZE_MULTIPLE * SIZE_MULTIPLE).clamp(min=MIN_SIZE)
     period = (2 * length - 2).clamp(min=1)
-    place = places(padded) % period
+    place = (places(padded) - edge) % period
     return torch.minimum(place, period - place)
 
 

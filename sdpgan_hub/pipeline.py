@@ -39,6 +39,9 @@ SMALLEST_TILE = 64
 """That tile="auto" takes however little memory is free."""
 ENLARGED_SIDE = 1024
 """Of the tiles in which a painting at `max_size` is brought to the photo's size."""
+MARGIN_SHARE = 64
+"""Of the shorter side, the part by which a photo is mirrored beyond its border where it is painted at several sizes. At
+the border of what it sees, G paints a fringe of other colours, and that of the smallest size would be enlarged."""
 STATISTICS_SIZE = 512
 """The longer side, in pixels, of the copy that gives the tiles of models with instance norm their statistics."""
 
@@ -90,20 +93,35 @@ class Photo:
     Args:
         values: N x 1 or 3 x H x W.
         signed: they are in [-1, 1]; else from 0 to the white of their dtype.
+        margin: pixels on each side where the photo is mirrored.
 
     Attributes:
         own_size: height and width.
-        size: the sides that the networks take; beyond its own right and bottom the photo is mirrored.
+        size: the sides that the networks take, with the margin; what is missing at the right and at the bottom is
+            mirrored too. Boxes are counted from the margin's first pixel.
     """
 
-    def __init__(self, values: Tensor, signed: bool = False):
-        self.values, self.signed = values, signed
+    def __init__(self, values: Tensor, signed: bool = False, margin: int = 0):
+        self.values, self.signed, self.margin = values, signed, margin
         self.own_size = _size_of(values)
-        self.size = padded_size(self.own_size[0]), padded_size(self.own_size[1])
+        height, width = (padded_size(side + 2 * margin) for side in self.own_size)
+        self.size = height, width
         self._places = [
-            np.pad(np.arange(side), (0, padded - side), mode="reflect")
+            np.pad(np.arange(side), (margin, padded - side - margin), mode="reflect")
             for side, padded in zip(self.own_size, self.size, strict=True)
         ]
+
+    def framed(self, brush_size: int) -> Photo:
+        """The same with the margin that a style of this `brush_size` wants."""
+        return Photo(self.values, self.signed, -(-min(self.own_size) // MARGIN_SHARE) if brush_size else 0)
+
+    def within(self, box: Box) -> Box:
+        """What of a box is neither margin nor padding."""
+        top, bottom, left, right = (
+            min(max(place, self.margin), self.margin + side)
+            for place, side in zip(box, np.repeat(self.own_size, 2).tolist(), strict=True)
+        )
+        return top, bottom, left, right
 
     def read(self, box: Box) -> Tensor:
         """A part at its own size, N x C x h x w in [-1, 1]."""
@@ -165,7 +183,7 @@ class Painter:
         """Calls `write` with each tile of the photo at its own size, and the box where it belongs.
 
         Args:
-            write: takes a box of the padded photo and its tile.
+            write: takes a box, counted from the photo's own first pixel, and its tile, without margin and padding.
             painting: whether to paint; else only the map is made.
             saliency: whether the map is wanted.
             brush: how broad strokes are beside the style's own.
@@ -187,9 +205,11 @@ class Painter:
             for core in cores:
                 outer = _widened(core, tile, overlap, size)
                 result = self.tile(size, outer, below, *wanted, statistics, refining)
-                result = _cut(result, outer, core)
+                kept = self.photo.within(core) if last else core
+                result = _cut(result, outer, kept)
                 if differences is None:
-                    write(core, result)
+                    top, bottom, left, right = (place - self.photo.margin for place in kept)
+                    write((top, bottom, left, right), result)
                 else:
                     assert result.painting is not None
                     differences[_slices(core)] = result.painting - filters.luma(result.photo)
@@ -321,7 +341,9 @@ class Painter:
         """Where the noise begins, as shares of height and width, on the CPU."""
         if not (self.saliency_size and self.model.saliency_network is not None and self.model.config["noise"]):
             return torch.zeros(1, 2)
-        return filters.noise_origin(self._map).cpu() if self.scene is None else self.scene.origin(self._map)
+        if self.scene is None:
+            return filters.noise_origin(self._map).cpu()
+        return self.scene.origin(self._map, self.photo.size)
 
 
 def tiles(size: tuple[int, int], side: int | None) -> list[Box]:
@@ -464,7 +486,7 @@ def _infer(
     def finish(box: Box, part: Tensor | None) -> None:
         assert part is not None
         if options.strength != 1 or options.keep_color:
-            own = photo.part(photo.size, box).to(part.device)[..., : part.shape[-2], : part.shape[-1]]
+            own = photo.part(photo.size, box).to(part.device)
             part = filters.blended(part, own, options.strength, options.keep_color)
         _store(painting, box, part)
 
@@ -476,7 +498,7 @@ def _infer(
                     finish(box, tile.painting)
                 _store(saliency, box, tile.saliency)
 
-            _paint(Painter(model, photo, mask, scene), options, write)
+            _paint(_painter(model, photo, mask, scene), options, write)
             return
         small_painting, small_map = (
             None if result is None else torch.empty(*result.shape[:2], *working) for result in (painting, saliency)
@@ -487,12 +509,17 @@ def _infer(
             _store(small_map, box, tile.saliency)
 
         shrunk_mask = None if mask is None else mask.shrunk(working)
-        _paint(Painter(model, photo.shrunk(working), shrunk_mask, scene), options, write_small)
+        _paint(_painter(model, photo.shrunk(working), shrunk_mask, scene), options, write_small)
         for box in tiles(size, ENLARGED_SIDE):
             if small_painting is not None:
                 finish(box, _enlarged(small_painting, size, box))
             if small_map is not None:
                 _store(saliency, box, _enlarged(small_map, size, box))
+
+
+def _painter(model: SDPGAN, photo: Photo, mask: Photo | None, scene: Scene | None) -> Painter:
+    brush_size = model.config["brush_size"]
+    return Painter(model, photo.framed(brush_size), None if mask is None else mask.framed(brush_size), scene)
 
 
 def _paint(painter: Painter, options: Options, write: Callable[[Box, Tile], None]) -> None:
@@ -521,16 +548,15 @@ def _tile_side(painter: Painter, options: Options) -> int | None:
 
 
 def _store(result: Tensor | None, box: Box, part: Tensor | None) -> None:
-    """Writes a part in [-1, 1] into a result of any dtype; what lies beyond the result, in the padding, is left out."""
+    """Writes a part in [-1, 1] into a result of any dtype."""
     if result is None:
         return
     assert part is not None
     if not torch.isfinite(part).all():
         raise SDPGANError("The model gave values that are not finite; use torch.float32 or bfloat16.")
     top, bottom, left, right = box
-    target = result[..., top:bottom, left:right]
-    part = part[..., : target.shape[-2], : target.shape[-1]]
-    target.copy_(part if result.dtype.is_floating_point else imaging.from_signed(part, result.dtype))
+    part = part if result.dtype.is_floating_point else imaging.from_signed(part, result.dtype)
+    result[..., top:bottom, left:right].copy_(part)
 
 
 def _enlarged(small: Tensor, size: tuple[int, int], box: Box) -> Tensor:

@@ -115,14 +115,16 @@ class Scene:
         self._map = map_
         return map_
 
-    def origin(self, map_: Tensor) -> Tensor:
-        """Where this frame's noise begins, as `filters.noise_origin`; from the second frame on, moved as most of it."""
+    def origin(self, map_: Tensor, size: tuple[int, int]) -> Tensor:
+        """Where this frame's noise begins, as `filters.noise_origin`; from the second frame on, moved as most of it.
+
+        size: of the frame with what is mirrored beyond its border, which S's map shows.
+        """
         if self._origin is None:
             self._origin = filters.noise_origin(map_).cpu()
         elif self._flow is not None:
             across, down = _most(self._flow)
-            tall, wide = self._flow.shape[:2]
-            self._origin = self._origin - torch.tensor([[down / tall, across / wide]])
+            self._origin = self._origin - torch.tensor([[down / size[0], across / size[1]]])
         return self._origin
 
     def steady(self, painting: Tensor) -> Tensor:

@@ -145,6 +145,28 @@ def test_the_photo_is_mirrored_beyond_its_border_to_sides_the_networks_take(size
     torch.testing.assert_close(photo.read((3, 15, photo.size[1] - 2, photo.size[1])), padded[..., 3:15, -2:])
 
 
+def test_a_style_of_several_sizes_sees_the_photo_mirrored_beyond_its_border(photo: np.ndarray):
+    """So what its networks do at the border of what they see lies beyond the painting."""
+    model = built({**DEPARTED, "brush_size": 256})
+    painting = model.stylize(photo)
+
+    def fringed(network, inputs, result: torch.Tensor) -> torch.Tensor:
+        fringe = torch.ones_like(result)
+        fringe[..., 3:-3, 3:-3] = result[..., 3:-3, 3:-3]
+        return fringe
+
+    model.generator.register_forward_hook(fringed)
+    np.testing.assert_array_equal(model.stylize(photo), painting)
+
+    values = torch.randint(256, (1, 3, 203, 171), dtype=torch.uint8)
+    framed = Photo(values).framed(64)
+    assert framed.size == (212, 180) and Photo(values).framed(0).size == (204, 172)
+    margin = [(0, 0), (0, 0), (3, 6), (3, 6)]
+    padded = np.pad(imaging.to_signed(values).numpy(), margin, mode="reflect")
+    torch.testing.assert_close(framed.read((0, 212, 0, 180)), torch.from_numpy(padded))
+    assert framed.within((0, 212, 40, 180)) == (3, 206, 40, 174)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 def test_tiles_of_every_dtype_and_of_grey_and_of_a_batch(photo: np.ndarray, dtype: str):
     model = built(NOISY)
@@ -191,7 +213,7 @@ def test_max_size_and_the_map_alone_work_in_tiles_too(photo: np.ndarray, options
 def test_twice_the_brush_paints_first_at_half_the_size(photo: np.ndarray, brush_size: int, brush: float, first: int):
     model = built({**DEPARTED, "brush_size": brush_size})
     sizes = calls_of(model.generator, lambda: model.stylize(photo, brush=brush))
-    assert min(sizes[0]) == pytest.approx(first, rel=0.25) and sizes[-1] == (204, 172)
+    assert min(sizes[0]) == pytest.approx(first, rel=0.25) and sizes[-1] == (212, 180)  # with the margin
 
 
 def test_a_style_without_brush_size_gets_broader_strokes_from_its_photo_s_own_size(photo: np.ndarray):
@@ -226,7 +248,7 @@ def test_keep_color_paints_luma_and_leaves_the_photo_s_chroma(photo: np.ndarray)
 
 
 def test_a_mask_takes_the_place_of_the_map(photo: np.ndarray):
-    model, once = built(DEPARTED), built({**DEPARTED, "brush_size": 0})
+    model, once = built(DEPARTED), built({**DEPARTED, "brush_size": 1024})
     white, black = np.full(photo.shape[:2], True), np.zeros(photo.shape[:2], np.uint8)
     np.testing.assert_array_equal(model.stylize(photo, mask=white, keep_detail=0), once.stylize(photo))
     assert levels_apart(model.stylize(photo, mask=black), once.stylize(photo)) > 2
