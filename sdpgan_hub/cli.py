@@ -325,15 +325,8 @@ def run_stylize(options: argparse.Namespace, processes: Processes) -> int:
     mask = processes.agreed(lambda: _read_mask(options.mask)) if options.mask else None
     model = processes.together(lambda: _load(options))
 
-    settings = {
-        "max_size": options.max_size,
-        "tile": options.tile,
-        "brush": options.brush,
-        "strength": options.strength,
-        "keep_color": options.keep_color,
-        "keep_detail": options.keep_detail,
-        "mask": mask,
-    }
+    keys = ("max_size", "tile", "brush", "strength", "keep_color", "keep_detail")
+    settings = {key: getattr(options, key) for key in keys} | {"mask": mask}
 
     def paint(image: Any, scene: Scene | None) -> Any:
         return model.stylize(image, scene=scene, **settings)

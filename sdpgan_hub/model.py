@@ -94,6 +94,8 @@ class SDPGAN(
         brush_size: int = 0,
         keep_detail: float = 0.0,
     ):
+        arguments = dict(locals())
+        del arguments["self"], arguments["__class__"]
         super().__init__()
         if feature_concatenation and not saliency_network:
             raise SDPGANError(
@@ -102,21 +104,9 @@ class SDPGAN(
         _check_keep_detail(keep_detail, saliency_network)
         _check_size("saliency_size", saliency_size)
         _check_size("brush_size", brush_size)
-        _check_noise(noise)
-        self.config: dict[str, Any] = {
-            "base_channels": base_channels,
-            "residual_blocks": residual_blocks,
-            "upsampling": upsampling,
-            "feature_concatenation": feature_concatenation,
-            "saliency_network": saliency_network,
-            "context_blocks": context_blocks,
-            "saliency_size": saliency_size,
-            "normalization": normalization,
-            "antialiasing": antialiasing,
-            "noise": float(noise),
-            "brush_size": brush_size,
-            "keep_detail": float(keep_detail),
-        }
+        if not pipeline.is_number(noise) or not 0 <= noise < math.inf:
+            raise SDPGANError(f"noise is {noise!r}; give a number from 0 (none) up.")
+        self.config: dict[str, Any] = arguments | {"noise": float(noise), "keep_detail": float(keep_detail)}
         self.saliency_network = (
             SaliencyNetwork(base_channels, upsampling, context_blocks, antialiasing) if saliency_network else None
         )
@@ -150,7 +140,8 @@ class SDPGAN(
             check_size(x)
             results: list[pipeline.Tile] = []
             painter = pipeline.Painter(self, pipeline.Photo(x, signed=True))
-            painter.paint(lambda _, tile: results.append(tile), saliency=self.saliency_network is not None)
+            options = pipeline.Options(saliency=self.saliency_network is not None, tile=None)
+            painter.paint(lambda _, tile: results.append(tile), options)
             painting, saliency = results[0].painting, results[0].saliency
             assert painting is not None
             return painting, saliency
@@ -452,12 +443,6 @@ def _check_size(name: str, size: int) -> None:
     whole = isinstance(size, int) and not isinstance(size, bool)
     if not whole or (size and (size < MIN_SIZE or size % SIZE_MULTIPLE)):
         raise SDPGANError(f"{name} is {size!r}; give 0, or a multiple of {SIZE_MULTIPLE} from {MIN_SIZE} up.")
-
-
-def _check_noise(amplitude: float) -> None:
-    number = isinstance(amplitude, (int, float)) and not isinstance(amplitude, bool)
-    if not number or not 0 <= amplitude < math.inf:
-        raise SDPGANError(f"noise is {amplitude!r}; give a number from 0 (none) up.")
 
 
 def _parameter_count(network: nn.Module) -> int:

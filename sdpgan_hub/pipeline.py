@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -69,9 +69,9 @@ class Options:
             raise SDPGANError(
                 f'tile is {self.tile!r}; give "auto", None, or a whole number of pixels from {MIN_SIZE} up.'
             )
-        if not _is_number(self.brush) or not 0 < self.brush < math.inf:
+        if not is_number(self.brush) or not 0 < self.brush < math.inf:
             raise SDPGANError(f"brush is {self.brush!r}; give a number above 0, such as 2 for strokes twice as broad.")
-        if not _is_number(self.strength) or not 0 <= self.strength < math.inf:
+        if not is_number(self.strength) or not 0 <= self.strength < math.inf:
             raise SDPGANError(f"strength is {self.strength!r}; give a number from 0 (the photo) up (1: the painting).")
         if not isinstance(self.keep_color, bool):
             raise SDPGANError(f"keep_color is {self.keep_color!r}; give True or False.")
@@ -79,11 +79,11 @@ class Options:
 
 
 def check_keep_detail(share: float) -> None:
-    if not _is_number(share) or not 0 <= share <= 1:
+    if not is_number(share) or not 0 <= share <= 1:
         raise SDPGANError(f"keep_detail is {share!r}; give a number from 0 (none of the photo's detail) to 1.")
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
@@ -170,41 +170,24 @@ class Painter:
         self.saliency_size = model.config["saliency_size"]
         self.tiles_for_s = model.saliency_network is not None and not self.saliency_size
 
-    def paint(
-        self,
-        write: Callable[[Box, Tile], None],
-        *,
-        painting: bool = True,
-        saliency: bool = False,
-        brush: float = 1.0,
-        keep_detail: float = 0.0,
-        tile: int | None = None,
-    ) -> None:
+    def paint(self, write: Callable[[Box, Tile], None], options: Options) -> None:
         """Calls `write` with each tile of the photo at its own size, and the box where it belongs.
 
-        Args:
-            write: takes a box, counted from the photo's own first pixel, and its tile, without margin and padding.
-            painting: whether to paint; else only the map is made.
-            saliency: whether the map is wanted.
-            brush: how broad strokes are beside the style's own.
-            keep_detail: as for `filters.keep_detail`.
-            tile: side of a tile in pixels, without what it shares with its neighbours; None: the photo whole.
+        The box is counted from the photo's own first pixel; margin and padding are cut off.
         """
-        below = None
-        sizes = self.sizes(brush) if painting else [self.photo.size]
+        below, tile = None, self.tile_side(options)
+        sizes = self.sizes(options.brush) if options.painting else [self.photo.size]
         for step, size in enumerate(sizes, start=1):
             last = step == len(sizes)
             cores = tiles(size, tile)
-            wanted = (painting, saliency and last, keep_detail if last else 0.0)
-            overlap = self.overlap(painting, wanted[2])
-            statistics = self.statistics(size, below, *wanted) if len(cores) > 1 else None
-            refining = step > 2
+            wanted = options if last else replace(options, saliency=False, keep_detail=0.0)
+            statistics = self.statistics(size, below, wanted) if len(cores) > 1 else None
             differences = None if last else self.photo.values.new_empty(
                 (len(self.photo.values), 3, *size), dtype=torch.float32, device=self.model.device
             )  # fmt: skip
             for core in cores:
-                outer = _widened(core, tile, overlap, size)
-                result = self.tile(size, outer, below, *wanted, statistics, refining)
+                outer = _widened(core, tile, self.overlap(wanted), size)
+                result = self.tile(size, outer, below, wanted, statistics, refining=step > 2)
                 kept = self.photo.within(core) if last else core
                 result = _cut(result, outer, kept)
                 if differences is None:
@@ -215,24 +198,34 @@ class Painter:
                     differences[_slices(core)] = result.painting - filters.luma(result.photo)
             below = differences
 
+    def tile_side(self, options: Options) -> int | None:
+        """The side of a tile, without what it shares with its neighbours; None: paint the photo whole."""
+        if not isinstance(options.tile, str):
+            return options.tile
+        maps = 14 if self.tiles_for_s else 11  # of full resolution, at the peak
+        a_pixel = len(self.photo.values) * maps * self.model.config["base_channels"] * self.dtype.itemsize
+        free = free_memory(self.model.device)
+        if self.photo.size[0] * self.photo.size[1] * a_pixel <= min(WHOLE_BYTES, free / 2):
+            return None
+        outer = math.isqrt(int(min(TILE_BYTES, free / 2) / a_pixel))
+        return max(SMALLEST_TILE, outer - 2 * self.overlap(options))
+
     def sizes(self, brush: float) -> list[tuple[int, int]]:
         """The ladder: broader strokes start from a smaller copy of the photo."""
         shorter = self.model.config["brush_size"] or (min(self.photo.size) if brush > 1 else 0)
         return filters.coarse_to_fine(*self.photo.size, shorter / brush)
 
-    def overlap(self, painting: bool, keep_detail: float) -> int:
+    def overlap(self, options: Options) -> int:
         """How far a result depends on the photo, in pixels."""
         reach = 0
-        if painting:
+        if options.painting:
             reach += self.model.generator.reach + filters.REFINED_REACH
-            reach += filters.DETAIL_REACH if keep_detail else 0
+            reach += filters.DETAIL_REACH if options.keep_detail else 0
         if self.tiles_for_s:
             reach += self._saliency_network.reach
         return -(-reach // SIZE_MULTIPLE) * SIZE_MULTIPLE
 
-    def statistics(
-        self, size: tuple[int, int], below: Tensor | None, painting: bool, saliency: bool, keep_detail: float
-    ) -> dict:
+    def statistics(self, size: tuple[int, int], below: Tensor | None, options: Options) -> dict:
         """Mean and variance for each instance or group norm that tiles pass, from a copy of `STATISTICS_SIZE`."""
         statistics: dict = {}
         if self.model.config["normalization"] == "pixel" and not self.tiles_for_s:
@@ -241,7 +234,7 @@ class Painter:
         if scale < 1:
             height, width = (max(MIN_SIZE, SIZE_MULTIPLE * round(side * scale / SIZE_MULTIPLE)) for side in size)
             size = height, width
-        self.tile(size, _whole(size), below, painting, saliency, keep_detail, statistics)
+        self.tile(size, _whole(size), below, options, statistics)
         return statistics
 
     def tile(
@@ -249,10 +242,8 @@ class Painter:
         size: tuple[int, int],
         box: Box,
         below: Tensor | None,
-        painting: bool,
-        saliency: bool,
-        keep_detail: float,
-        statistics: dict | None = None,
+        options: Options,
+        statistics: dict | None,
         refining: bool = False,
     ) -> Tile:
         """A part of the photo resized to `size`; `below` is the smaller painting less the luma of its photo.
@@ -260,11 +251,11 @@ class Painter:
         refining: the smaller painting stays, and gets fine structure alone.
         """
         photo = self.photo.part(size, box).to(self.model.device)
-        guided = below is not None or keep_detail > 0
-        wanted = saliency or (guided and self.mask is None)
+        guided = below is not None or options.keep_detail > 0
+        wanted = options.saliency or (guided and self.mask is None)
         with shared_statistics(statistics):
-            features, map_ = self._look(photo, size, box, wanted, painting)
-            if not painting:
+            features, map_ = self._look(photo, size, box, wanted, options.painting)
+            if not options.painting:
                 return Tile(photo, None, map_)
             guide = map_ if self.mask is None else filters.luma(self.mask.part(size, box)).to(self.model.device)
             seen = photo
@@ -276,9 +267,9 @@ class Painter:
         if refining:
             fine = filters.refined(filters.painted_over(enlarged, photo, None), result)
             result = fine if self.mask is None or guide is None else torch.lerp(fine, result, (guide + 1) / 2)
-        if keep_detail:
+        if options.keep_detail:
             assert guide is not None
-            result = filters.keep_detail(result, photo, guide, keep_detail)
+            result = filters.keep_detail(result, photo, guide, options.keep_detail)
         return Tile(photo, result, map_)
 
     def _look(
@@ -436,7 +427,7 @@ def _kind(picture: Picture, mask: Tensor | None) -> tuple:
 
 
 def _run_batch(
-    model: SDPGAN, waiting: list[tuple[Picture, Tensor | None]], options: Options, scene: Scene | None = None
+    model: SDPGAN, waiting: list[tuple[Picture, Tensor | None]], options: Options, scene: Scene | None
 ) -> Iterator[tuple[Any, np.ndarray | None]]:
     pictures = [picture for picture, _ in waiting]
     values = _joined([picture.values for picture in pictures])
@@ -477,7 +468,7 @@ def _infer(
     options: Options,
     painting: Tensor | None,
     saliency: Tensor | None,
-    scene: Scene | None = None,
+    scene: Scene | None,
 ) -> None:
     """Fills `painting`, with whole numbers or [-1, 1], and `saliency`, with [-1, 1]; both are of the photo's size."""
     size = photo.own_size
@@ -498,7 +489,7 @@ def _infer(
                     finish(box, tile.painting)
                 _store(saliency, box, tile.saliency)
 
-            _paint(_painter(model, photo, mask, scene), options, write)
+            _painter(model, photo, mask, scene).paint(write, options)
             return
         small_painting, small_map = (
             None if result is None else torch.empty(*result.shape[:2], *working) for result in (painting, saliency)
@@ -509,7 +500,7 @@ def _infer(
             _store(small_map, box, tile.saliency)
 
         shrunk_mask = None if mask is None else mask.shrunk(working)
-        _paint(_painter(model, photo.shrunk(working), shrunk_mask, scene), options, write_small)
+        _painter(model, photo.shrunk(working), shrunk_mask, scene).paint(write_small, options)
         for box in tiles(size, ENLARGED_SIDE):
             if small_painting is not None:
                 finish(box, _enlarged(small_painting, size, box))
@@ -520,31 +511,6 @@ def _infer(
 def _painter(model: SDPGAN, photo: Photo, mask: Photo | None, scene: Scene | None) -> Painter:
     brush_size = model.config["brush_size"]
     return Painter(model, photo.framed(brush_size), None if mask is None else mask.framed(brush_size), scene)
-
-
-def _paint(painter: Painter, options: Options, write: Callable[[Box, Tile], None]) -> None:
-    painter.paint(
-        write,
-        painting=options.painting,
-        saliency=options.saliency,
-        brush=options.brush,
-        keep_detail=options.keep_detail,
-        tile=_tile_side(painter, options),
-    )
-
-
-def _tile_side(painter: Painter, options: Options) -> int | None:
-    """The side of a tile; None: paint the photo whole."""
-    if not isinstance(options.tile, str):
-        return options.tile
-    model, (height, width) = painter.model, painter.photo.size
-    maps = 14 if painter.tiles_for_s else 11  # of full resolution, at the peak
-    a_pixel = len(painter.photo.values) * maps * model.config["base_channels"] * painter.dtype.itemsize
-    free = free_memory(model.device)
-    if height * width * a_pixel <= min(WHOLE_BYTES, free / 2):
-        return None
-    outer = math.isqrt(int(min(TILE_BYTES, free / 2) / a_pixel))
-    return max(SMALLEST_TILE, outer - 2 * painter.overlap(options.painting, options.keep_detail))
 
 
 def _store(result: Tensor | None, box: Box, part: Tensor | None) -> None:

@@ -32,36 +32,25 @@ def test_available_maps_each_shipped_style_to_its_folder(shipped):
     assert styles.available() == {"monet": shipped / "monet"}
 
 
-def test_a_folder_goes_before_a_shipped_name(shipped, workplace):
+def test_a_folder_goes_before_a_shipped_style_which_one_without_a_config_does_not_hide(shipped, workplace):
+    assert styles.resolve("monet") == shipped / "monet"
     (workplace / "monet").mkdir()
+    assert styles.resolve("monet") == shipped / "monet"
     (workplace / "monet" / "config.json").write_text("{}")
     assert styles.resolve("monet") == Path("monet")
 
 
-def test_a_folder_without_a_config_does_not_hide_a_shipped_style(shipped, workplace):
-    (workplace / "monet").mkdir()
-    assert styles.resolve("monet") == shipped / "monet"
-
-
 def test_a_folder_goes_before_a_hub_id(shipped, workplace):
+    assert styles.resolve("org/name") == "org/name"
     (workplace / "org" / "name").mkdir(parents=True)
     assert styles.resolve("org/name") == Path("org/name")
 
 
-def test_any_other_org_and_name_is_a_hub_id(shipped, workplace):
-    assert styles.resolve("org/name") == "org/name"
-
-
 @pytest.mark.parametrize(
-    "name", ["cezanne", "", "./out/monet", "/absent/folder", "a/b/c", "org/na me", "...", Path("org/name")]
+    "name", ["cezanne", "", "./out/monet", "/absent/folder", "a/b/c", "org/na me", "...", Path("org/name"), None, 3]
 )
 def test_anything_else_is_refused_and_the_shipped_styles_are_named(shipped, workplace, name):
-    refusal(lambda: styles.resolve(name), "monet", repr(str(name)))
-
-
-@pytest.mark.parametrize("name", [None, 3])
-def test_what_is_no_name_is_refused_too(shipped, name):
-    refusal(lambda: styles.resolve(name), "monet", repr(name))
+    refusal(lambda: styles.resolve(name), "monet", repr(str(name) if isinstance(name, Path) else name))
 
 
 def test_a_file_is_refused_and_its_folder_asked_for(shipped):

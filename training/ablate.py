@@ -158,15 +158,8 @@ def train(variant: Variant, options: argparse.Namespace) -> str | None:
 def measure(variant: Variant, options: argparse.Namespace) -> dict[str, Any]:
     """What evaluate.py says of the variant on the validation images; kept, and read again where nothing differs."""
     folder = options.output / variant.name
-    keywords = {
-        "masks": options.val_masks,
-        "size": options.size,
-        "limit": options.limit,
-        "inception": options.inception,
-        "feature_layer": options.feature_layer,
-        "vgg_weights": options.vgg_weights,
-        "seed": options.seed,
-    }
+    keys = ("size", "limit", "inception", "feature_layer", "vgg_weights", "seed")
+    keywords = {"masks": options.val_masks} | {key: getattr(options, key) for key in keys}
     asked = {key: value if isinstance(value, int) else str(value) for key, value in keywords.items()}
     asked |= {"val_photos": str(options.val_photos), "val_paintings": str(options.val_paintings)}
     asked |= {"weights": (folder / "model.safetensors").stat().st_mtime_ns}

@@ -60,14 +60,6 @@ def test_more_passes_never_raise_the_barrier_distance():
     assert (distances[0] >= distances[1]).all() and (distances[1] >= distances[2]).all()
 
 
-def test_a_plateau_inside_a_ring_is_as_far_as_the_ring_is_high():
-    image = np.full((9, 9, 1), 10, np.uint8)
-    image[2:7, 2:7] = 90
-    image[3:6, 3:6] = 30
-    distance = barrier_distance(image)[..., 0]
-    assert distance[4, 4] == 80 and distance[2, 2] == 80 and distance[1, 1] == 0
-
-
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 2), (37, 52)])
 def test_reconstruction_equals_scikit_images(shape):
     random = np.random.default_rng(2)

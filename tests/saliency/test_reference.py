@@ -108,6 +108,19 @@ def test_a_function_without_a_file_to_cache_beside_is_compiled_all_the_same():
     assert compiled(namespace["double"])(21) == 42
 
 
+@pytest.mark.slow
+def test_the_mean_separates_objects_better_than_either_map_and_all_err_little(shared):
+    """On photos with human masks; the full figures are tests/benchmarks/bench_saliency.py's."""
+    pytest.importorskip("py_sod_metrics")
+    from training.metrics import saliency
+
+    folder = shared / "data" / "saliency_benchmark" / "ECSSD"
+    figures = saliency.accuracy(saliency.pairs(folder / "images", folder / "masks")[::5])["figures"]
+    areas = {name: one["AUC"] for name, one in figures.items()}
+    assert areas["mean"] > max(areas["RBD"], areas["MB+"]) and areas["RBD"] > 0.87 and areas["MB+"] > 0.89
+    assert all(one["MAE"] < 0.19 for one in figures.values())
+
+
 def run(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     return done.stdout.strip()
