@@ -75,7 +75,6 @@ class Request:
     method: str
     path: str
     authorization: str | None
-    range: str | None
 
 
 class LoopbackHub:
@@ -86,7 +85,6 @@ class LoopbackHub:
         token: the one token with the right to write, and to read what is private or gated.
         repositories: id -> Repository; tests may put some there or change them.
         requests: the log.
-        cut_next_download: if not None, the next download of a stored file breaks off after so many bytes.
     """
 
     token = "hf_loopback"
@@ -95,7 +93,6 @@ class LoopbackHub:
         self.repositories: dict[str, Repository] = {}
         self.stored: dict[str, bytes] = {}
         self.requests: list[Request] = []
-        self.cut_next_download: int | None = None
         self._hub = _serve(_HubHandler, self)
         self._storage = _serve(_StorageHandler, self)
         self.endpoint = _address(self._hub)
@@ -176,7 +173,6 @@ class _Handler(BaseHTTPRequestHandler):
                 self.command,
                 url.path,
                 self.headers.get("Authorization"),
-                self.headers.get("Range"),
             )
         )
         method = "GET" if self.command == "HEAD" else self.command
@@ -216,10 +212,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer(HTTPStatus.OK, content, headers)
             return
         start, end = int(asked[1]), int(asked[2] or len(content) - 1)
-        if start >= len(content):
-            headers["Content-Range"] = f"bytes */{len(content)}"
-            self.answer(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, b"", headers)
-            return
         part = content[start : end + 1]
         headers["Content-Range"] = f"bytes {start}-{start + len(part) - 1}/{len(content)}"
         self.answer(HTTPStatus.PARTIAL_CONTENT, part, headers)
@@ -367,12 +359,7 @@ class _StorageHandler(_Handler):
         if oid not in self.hub.stored:
             raise _Refusal(HTTPStatus.NOT_FOUND, message=f"no object {oid}")
         content = self.hub.stored[oid]
-        cut, self.hub.cut_next_download = self.hub.cut_next_download, None
-        if cut is None:
-            self.answer_file(content, {"ETag": f'"{oid}"'})
-            return
-        self.answer(HTTPStatus.OK, content[:cut], {"ETag": f'"{oid}"', "Content-Length": str(len(content))})
-        self.close_connection = True
+        self.answer_file(content, {"ETag": f'"{oid}"'})
 
 
 def _tree_entry(path: str, blob: Blob) -> dict[str, object]:

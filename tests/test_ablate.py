@@ -11,18 +11,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import training_extra  # noqa: F401
 from assertions import refusal
+from training_fixtures import TINY
 
 from sdpgan_hub import SDPGAN
-
-try:
-    from training import ablate as ablation
-    from training.data import pictures
-    from training.run.config import TrainingConfig
-except (ImportError, RuntimeError) as error:  # torchvision of another torch build raises RuntimeError
-    pytest.skip(f"the extra 'training' is not installed ({error})", allow_module_level=True)
-
-from training_fixtures import TINY
+from training import ablate as ablation
+from training.data import pictures
+from training.run.config import TrainingConfig
 
 CONFIGS = Path(__file__).resolve().parents[1] / "training" / "configs"
 BASES = ("ablation", "lite", "monet", "peppercarrot", "quick", "start", "ukiyoe", "vangogh")

@@ -7,18 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import training_extra  # noqa: F401
 from assertions import refusal
 from training_fixtures import batch_of
 
 from sdpgan_hub import SDPGAN
 from sdpgan_hub.filters import crop_and_resize
-
-try:
-    from training.losses import discriminators
-    from training.run import initial_style
-    from training.run.arguments import read_command_line
-except (ImportError, RuntimeError) as error:  # torchvision of another torch build raises RuntimeError
-    pytest.skip(f"the extra 'training' is not installed ({error})", allow_module_level=True)
+from training.losses import discriminators
+from training.run import initial_style
+from training.run.arguments import read_command_line
 
 NETWORKS = {"base_channels": 4, "normalization": "pixel", "saliency_size": 32, "noise": 0.1, "brush_size": 32}
 LITE = NETWORKS | {

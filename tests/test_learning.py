@@ -15,20 +15,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import training_extra  # noqa: F401
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from training_fixtures import batch_of
 
 from sdpgan_hub import SDPGAN
-
-try:
-    from accelerate.state import AcceleratorState
-
-    from training.data.dataset import edge_blurred
-    from training.losses import discriminators
-    from training.run.arguments import read_command_line
-    from training.train import Trainer
-except (ImportError, RuntimeError) as error:  # torchvision of another torch build raises RuntimeError
-    pytest.skip(f"the extra 'training' is not installed ({error})", allow_module_level=True)
+from training.data.dataset import edge_blurred
+from training.losses import discriminators
+from training.run.arguments import read_command_line
+from training.train import Trainer
 
 SETTINGS = {
     "base_channels": 8, "residual_blocks": 2, "discriminator_channels": 16, "batch_size": 4, "w_con": 0.02,

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import training_extra  # noqa: F401
 import yaml
 from assertions import refusal
 from PIL import Image
@@ -23,17 +24,13 @@ from safetensors.torch import load_file
 from training_fixtures import TINY
 
 from sdpgan_hub import SDPGAN
-
-try:
-    from training import prepare
-    from training.data.cache import RECIPE_KEY
-    from training.run import logs
-    from training.run import pack as packing
-    from training.run.checkpoints import Checkpoints, fault
-    from training.run.config import TrainingConfig, read_config
-    from training.run.provenance import DISCRIMINATOR_FILE
-except (ImportError, RuntimeError) as error:  # torchvision of another torch build raises RuntimeError
-    pytest.skip(f"the extra 'training' is not installed ({error})", allow_module_level=True)
+from training import prepare
+from training.data.cache import RECIPE_KEY
+from training.run import logs
+from training.run import pack as packing
+from training.run.checkpoints import Checkpoints, fault
+from training.run.config import TrainingConfig, read_config
+from training.run.provenance import DISCRIMINATOR_FILE
 
 CONFIG = read_config(None, {key: str(value) for key, value in TINY.items()})
 

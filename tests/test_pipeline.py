@@ -119,19 +119,6 @@ def test_the_statistics_come_from_a_copy_of_a_bounded_size(photo: np.ndarray, mo
     assert len(sizes) == 13
 
 
-def test_seams_carry_no_more_energy_than_without_tiles():
-    model = built({**NOISY, "brush_size": 0})
-    image = np.random.default_rng(0).random((192, 256, 3), dtype=np.float32)
-
-    def energy(tile: int | None, axis: int) -> float:
-        """Of the steps where tiles of 64 px meet, over that of all steps."""
-        steps = np.square(np.diff(model.stylize(image, tile=tile), axis=axis)).mean((1 - axis, 2))
-        return steps[63::64].mean() / steps.mean()
-
-    for axis in (0, 1):
-        assert energy(64, axis) == pytest.approx(energy(None, axis), rel=0.02)
-
-
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (3, 5), (15, 16), (16, 16), (17, 33), (64, 30)])
 def test_the_photo_is_mirrored_beyond_its_border_to_sides_the_networks_take(size: tuple[int, int]):
     values = torch.randint(256, (2, 3, *size), dtype=torch.uint8)

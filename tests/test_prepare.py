@@ -19,7 +19,7 @@ from PIL import Image
 from sdpgan_hub.files import read_rgb
 from training import prepare as prepare_module
 from training.data import cache as caches
-from training.data.cache import prepare, readable_painting_path, readable_photo_path, saliency_path
+from training.data.cache import PAINTINGS_READ, PHOTOS_READ, SALIENCY, prepare, result_path
 from training.data.pictures import read_mask
 from training.data.sources import image_files
 from training.prepare import main
@@ -114,30 +114,12 @@ def test_a_mask_is_scaled_only_to_a_photo_of_the_same_proportions(tmp_path: Path
 # the cache
 
 
-def test_results_lie_under_the_sources_name(paintings: Path, tmp_path: Path):
-    prepare(None, paintings, tmp_path / "cache", workers=1, progress=False)
-    for source in image_files(paintings):
-        result = readable_painting_path(tmp_path / "cache", paintings, source)
-        assert result == tmp_path / "cache" / "readable" / "paintings" / (
-            source.relative_to(paintings).as_posix() + ".png"
-        )
-        assert result.is_file()
-
-
-def test_a_second_run_does_nothing(paintings: Path, tmp_path: Path):
-    first = prepare(None, paintings, tmp_path / "cache", workers=1, progress=False)
-    times = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.png")}
-    second = prepare(None, paintings, tmp_path / "cache", workers=1, progress=False)
-    assert (first.made, first.kept, second.made, second.kept) == (3, 0, 0, 3)
-    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.png")} == times
-
-
 def test_only_the_missing_the_newer_and_the_replaced_are_done_again(paintings: Path, tmp_path: Path):
     cache = tmp_path / "cache"
     names = ["a.png", "b.JPG", "d.png", "e.png"]
     write_pictures(paintings, names)
     prepare(None, paintings, cache, workers=1, progress=False)
-    readable_painting_path(cache, paintings, paintings / "a.png").unlink()
+    result_path(cache, PAINTINGS_READ, paintings, paintings / "a.png").unlink()
     future = time.time() + 100
     os.utime(paintings / "b.JPG", (future, future))
     Image.fromarray(picture(30, 30, seed=9)).save(paintings / "d.png")
@@ -157,7 +139,7 @@ def test_results_of_another_recipe_are_done_again(paintings: Path, tmp_path: Pat
 
 
 def test_a_png_that_this_script_did_not_write_is_not_taken_for_a_result(paintings: Path, tmp_path: Path):
-    foreign = readable_painting_path(tmp_path / "cache", paintings, paintings / "a.png")
+    foreign = result_path(tmp_path / "cache", PAINTINGS_READ, paintings, paintings / "a.png")
     foreign.parent.mkdir(parents=True)
     Image.fromarray(picture()).save(foreign)
     assert prepare(None, paintings, tmp_path / "cache", workers=1, progress=False).made == 3
@@ -286,7 +268,7 @@ def test_the_reference_on_disk_is_sdpgan_hubs_rounded_to_8_bits(photos: Path, tm
 
     prepare(photos, None, tmp_path / "cache", workers=1, progress=False)
     for photo in image_files(photos):
-        with Image.open(saliency_path(tmp_path / "cache", photos, photo)) as stored:
+        with Image.open(result_path(tmp_path / "cache", SALIENCY, photos, photo)) as stored:
             assert stored.mode == "L"
             error = np.abs(np.asarray(stored) / 255 - reference(read_rgb(photo)))
         assert error.max() <= 0.5 / 255 + 1e-6
@@ -317,7 +299,7 @@ def test_without_references_each_photo_is_read_once_and_a_bad_one_is_named(photo
     assert (summary.made, [Path(name).name for name in summary.failed]) == (2, ["broken.png"])
     assert "skipped" in capsys.readouterr().err and not (cache / "saliency").exists()
     for name, is_noted in (("a.png", True), ("nested/b.png", True), ("broken.png", False)):
-        assert readable_photo_path(cache, photos, photos / name).exists() == is_noted
+        assert result_path(cache, PHOTOS_READ, photos, photos / name).exists() == is_noted
     arguments = ["--photos", str(photos), "--cache", str(cache), "--workers", "1", "--quiet", "--no_references"]
     assert main(arguments) == 1
     assert "0 made, 2 already there, 1 skipped" in capsys.readouterr().out and not (cache / "saliency").exists()
@@ -329,8 +311,8 @@ def test_a_photo_and_a_painting_of_one_name_do_not_stand_for_each_other(painting
     (paintings / "a.png").write_bytes(b"no image")
     cache, arguments = tmp_path / "cache", {"references": False, "workers": 1, "progress": False}
     assert prepare(photos, paintings, cache, **arguments).made == 2 + 2
-    assert readable_photo_path(cache, photos, photos / "a.png").exists()
-    assert not readable_painting_path(cache, paintings, paintings / "a.png").exists()
+    assert result_path(cache, PHOTOS_READ, photos, photos / "a.png").exists()
+    assert not result_path(cache, PAINTINGS_READ, paintings, paintings / "a.png").exists()
     assert prepare(photos, paintings, cache, **arguments).kept == 2 + 2
 
 

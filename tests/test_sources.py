@@ -20,7 +20,7 @@ from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.files import read_rgb
 from training import prepare as prepare_module
 from training.data import sources
-from training.data.cache import prepare, readable_painting_path
+from training.data.cache import PAINTINGS_READ, prepare, result_path
 from training.data.sources import Folder, HubDataset, PathList, fetch, open_source
 from training.prepare import main
 
@@ -80,17 +80,11 @@ def test_the_results_of_listed_images_have_names_of_their_own_inside_the_cache(l
     cache = tmp_path / "cache"
     summary = prepare(None, listed, cache, workers=1, progress=False)
     assert (summary.made, summary.failed) == (3, {})
-    results = [readable_painting_path(cache, listed, path) for path in open_source(listed).files(cache)]
+    results = [result_path(cache, PAINTINGS_READ, listed, path) for path in open_source(listed).files(cache)]
     assert len(set(results)) == 3
     assert all(path.is_file() and path.resolve().is_relative_to(cache / "readable/paintings") for path in results)
     assert results[:2] == [cache / "readable/paintings/sub/a.png.png", cache / "readable/paintings/b.png.png"]
     assert prepare(None, str(listed), cache, workers=1, progress=False).kept == 3
-
-
-def test_the_list_in_a_folder_and_the_folder_share_their_results(listed: Path, tmp_path: Path):
-    prepare(None, listed.parent, tmp_path / "cache", workers=1, progress=False)
-    summary = prepare(None, listed, tmp_path / "cache", workers=1, progress=False)
-    assert (summary.made, summary.kept) == (1, 2)
 
 
 def test_a_listed_file_that_is_not_there_is_named_and_skipped(listed: Path, tmp_path: Path, capsys):
@@ -207,18 +201,6 @@ def test_a_column_of_a_data_set_is_fetched_byte_for_byte_and_a_row_without_image
     assert list(skipped) == [f"{data_set}:train row 4"]
     fetch(f"{data_set}:test/imageA", tmp_path / "cache", progress=False)
     assert fetched(f"{data_set}:test/imageA", tmp_path / "cache") == [encoded(0), encoded(1)]
-
-
-def test_a_data_set_fetched_in_two_parts_is_the_one_fetched_at_once(data_set: Path, tmp_path: Path):
-    source = f"{data_set}:train/imageA"
-    fetch(source, tmp_path / "parts", 2, progress=False)
-    assert fetched(source, tmp_path / "parts") == [encoded(0), encoded(1)]
-    fetch(source, tmp_path / "parts", 4, progress=False)
-    fetch(source, tmp_path / "parts", 50, progress=False)
-    fetch(source, tmp_path / "once", progress=False)
-    assert fetched(source, tmp_path / "parts") == fetched(source, tmp_path / "once")
-    state = json.loads((open_source(source).folder(tmp_path / "parts") / sources.STATE_FILE).read_text())
-    assert (state["rows"], state["images"], state["complete"]) == (5, 5, True)
 
 
 def test_an_image_folder_is_read_through_datasets_too(tmp_path: Path):

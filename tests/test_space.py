@@ -78,12 +78,8 @@ def environment(
 ) -> dict[str, str]:
     """Of an operator whose token may read everything on the Hub."""
     inherited = loopback_hub.environment(tmp_path_factory.mktemp("hf"))
-    return {
-        **{
-            name: value
-            for name, value in inherited.items()
-            if not name.startswith(("GRADIO_", "SDPGAN_", "PYTHONPATH"))
-        },
+    others = ("GRADIO_", "SDPGAN_", "PYTHONPATH")
+    return {name: value for name, value in inherited.items() if not name.startswith(others)} | {
         "SDPGAN_STYLES_DIR": str(styles_folder),
         "SDPGAN_MAX_SIDE": str(MAX_SIDE),
         "SDPGAN_MAX_WEIGHTS_MB": "1",

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import training_extra  # noqa: F401
 from training_fixtures import ROOT, TINY, ranks, scalars
-
-pytest.importorskip("accelerate", reason="the extra 'training' is not installed")
 
 STEPS = 4
 """Eight photos, four a step: two steps of initialisation, two adversarial ones. Later, Adam makes the last bits grow in

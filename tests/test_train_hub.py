@@ -6,14 +6,12 @@ import json
 import subprocess
 import sys
 
-import pytest
 import torch
+import training_extra  # noqa: F401
 from safetensors.torch import load_file
 from training_fixtures import ROOT
 
 from sdpgan_hub import SDPGAN
-
-pytest.importorskip("accelerate", reason="the extra 'training' is not installed")
 
 PUSHED = {
     ".gitattributes", "README.md", "config.json", "discriminator.safetensors", "model.safetensors", "sample_sheet.jpg",

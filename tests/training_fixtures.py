@@ -224,6 +224,7 @@ def expected_terms(trainer, batch: dict[str, torch.Tensor]) -> tuple[torch.Tenso
 
     For an adversarial step in float32.
     """
+    from sdpgan_hub.filters import crop_and_resize
     from training.losses import discriminators, objective
     from training.losses.step import call_with_constant_parameters, pasted
 
@@ -251,13 +252,7 @@ def expected_terms(trainer, batch: dict[str, torch.Tensor]) -> tuple[torch.Tenso
     if config.saliency_mask:
         mask = objective.saliency_mask(batch["reference"] if saliency is None else saliency, config.mask_peak)
         if whole is not None:
-            top, left, height, width = (box * mask.shape[-1]).unbind(1)
-            theta = torch.zeros(len(photo), 2, 3)
-            theta[:, 0, 0], theta[:, 1, 1] = width / mask.shape[-1], height / mask.shape[-1]
-            theta[:, 0, 2] = (2 * left + width) / mask.shape[-1] - 1
-            theta[:, 1, 2] = (2 * top + height) / mask.shape[-1] - 1
-            grid = torch.nn.functional.affine_grid(theta, [len(photo), 1, *photo.shape[-2:]], align_corners=False)
-            mask = torch.nn.functional.grid_sample(mask, grid, padding_mode="border", align_corners=False)
+            mask = crop_and_resize(mask, box, *photo.shape[-2:])
     terms = {"con": objective.content_loss(vgg(stylized), vgg(photo), mask)}
     features = discriminators.pyramids(vgg, stylized) if projected else ()
     pixels, heads = call_with_constant_parameters(discriminator, stylized, features)

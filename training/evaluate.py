@@ -84,6 +84,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """All figures of a style, or of the files in `outputs`, as what JSON holds; `parse_arguments` says what each is of.
 
+    One of `style_name` and `outputs` is given.
+
     `batch_size` and `workers` change the time it takes and nothing else.
 
     Returns:
@@ -94,8 +96,6 @@ def evaluate(
     Raises:
         SDPGANError: a folder, a file, a style or weights cannot be used, and why.
     """
-    if (style_name is None) == (outputs is None):
-        raise SDPGANError("Give --style or --outputs, one of them.")
     if style_name is None and (keep_detail is not None or robustness):
         raise SDPGANError("keep_detail and robustness are for how a --style paints; leave them out with --outputs.")
     least = {"size": artifacts.MIN_SIDE, "batch_size": 1, "workers": 0, "limit": style.MIN_SAMPLES}

@@ -53,7 +53,7 @@ def load(photos: list[Path], masks: list[Path], cache: Path, size: int) -> tuple
         own_cache, source = cache / str(number), open_source(folder)
         caches.prepare(folder, None, own_cache, masks=masks[number] if number < len(masks) else None)
         for path in source.files(own_cache):
-            target = caches.saliency_path(own_cache, source, path)
+            target = caches.result_path(own_cache, caches.SALIENCY, source, path)
             if target.exists():
                 grey = cv2.imread(str(target), cv2.IMREAD_GRAYSCALE)
                 targets.append(cv2.resize(grey, (size, size), interpolation=cv2.INTER_AREA))

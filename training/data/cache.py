@@ -39,6 +39,8 @@ from . import pictures
 from .pictures import read_mask
 from .sources import Folder, Source, by_stem, fetch, open_source
 
+SALIENCY, PHOTOS_READ, PAINTINGS_READ = "saliency", "readable/photos", "readable/paintings"
+"""The kinds of results, and their folders."""
 REFERENCE_RECIPE = {"method": "saliency reference", "version": 1}
 """The version goes up when what sdpgan_hub.saliency gives for a photo changes."""
 MASK_RECIPE = {"method": "human mask", "version": 1}
@@ -48,24 +50,10 @@ LEFTOVER_SECONDS = 3600
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
-def saliency_path(cache: str | Path, photos: str | Path | Source, photo: str | Path) -> Path:
-    """Where the saliency reference of `photo`, an image of the source `photos`, lies in `cache`."""
-    return _result_path(Path(cache), "saliency", photos, Path(photo))
-
-
-def readable_photo_path(cache: str | Path, photos: str | Path | Source, photo: str | Path) -> Path:
-    """Where it is noted that `photo`, an image of the source `photos`, was read to its end."""
-    return _result_path(Path(cache), "readable/photos", photos, Path(photo))
-
-
-def readable_painting_path(cache: str | Path, paintings: str | Path | Source, painting: str | Path) -> Path:
-    """Where it is noted that `painting`, an image of the source `paintings`, was read to its end."""
-    return _result_path(Path(cache), "readable/paintings", paintings, Path(painting))
-
-
-def _result_path(cache: Path, results: str, source: str | Path | Source, image: Path) -> Path:
-    name = open_source(source).name(image, cache)
-    return cache / results / name.with_name(name.name + ".png")
+def result_path(cache: str | Path, kind: str, source: str | Path | Source, image: str | Path) -> Path:
+    """Where the result of an image of `source` lies in `cache`; kind: `SALIENCY`, `PHOTOS_READ` or `PAINTINGS_READ`."""
+    name = open_source(source).name(Path(image), cache)
+    return Path(cache) / kind / name.with_name(name.name + ".png")
 
 
 @dataclass
@@ -149,14 +137,13 @@ def prepare(
             print(f"warning: skipped {path}: no such file", file=sys.stderr)
     batches = []
     if photo_source is not None and references:
-        batches.append(("saliency", "saliency references", _saliency_jobs(photo_source, cache, masks)))
+        batches.append((SALIENCY, "saliency references", _saliency_jobs(photo_source, cache, masks)))
     elif photo_source is not None:
-        batches.append(("readable/photos", "photos read", _reading_jobs(photo_source, cache, readable_photo_path)))
+        batches.append((PHOTOS_READ, "photos read", _reading_jobs(photo_source, cache, PHOTOS_READ)))
     if painting_source is not None:
-        jobs = _reading_jobs(painting_source, cache, readable_painting_path)
-        batches.append(("readable/paintings", "paintings read", jobs))
-    for name, description, jobs in batches:
-        _run(jobs, cache / name, description, workers, progress, summary)
+        batches.append((PAINTINGS_READ, "paintings read", _reading_jobs(painting_source, cache, PAINTINGS_READ)))
+    for kind, description, jobs in batches:
+        _run(jobs, cache / kind, description, workers, progress, summary)
     return summary
 
 
@@ -175,14 +162,14 @@ def _saliency_jobs(photos: Source, cache: Path, masks: str | Path | None) -> lis
     for photo in photos.files(cache):
         mask = mask_of.get(photo)
         recipe = REFERENCE_RECIPE if mask is None else MASK_RECIPE
-        result = saliency_path(cache, photos, photo)
+        result = result_path(cache, SALIENCY, photos, photo)
         jobs.append(Job(photo, result, make_saliency, _label(recipe, photo, mask), mask))
     return jobs
 
 
-def _reading_jobs(source: Source, cache: Path, result: Callable[[Path, Source, Path], Path]) -> list[Job]:
+def _reading_jobs(source: Source, cache: Path, kind: str) -> list[Job]:
     return [
-        Job(path, result(cache, source, path), try_reading, _label(READABLE_RECIPE, path))
+        Job(path, result_path(cache, kind, source, path), try_reading, _label(READABLE_RECIPE, path))
         for path in source.files(cache)
     ]
 

@@ -16,7 +16,7 @@ from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.files import opened, read_rgb
 
 from ..run.config import TrainingConfig
-from .cache import readable_painting_path, readable_photo_path, saliency_path
+from .cache import PAINTINGS_READ, PHOTOS_READ, SALIENCY, result_path
 from .pictures import scaled
 from .sources import HubDataset, Source, open_source
 
@@ -45,8 +45,6 @@ def check(
     smallest collection has 401). An image whose shorter side is below the crop is scaled up, which blurs: a warning;
     below half of the crop a refusal where they are more than one in ten, and a warning where they are strays.
     """
-    if crop_size > image_size:
-        raise SDPGANError(f"crop_size {crop_size} is larger than image_size {image_size}; lower it.")
     opened = {"photos": open_source(photos), "paintings": open_source(paintings)}
     if opened["photos"] == opened["paintings"]:
         raise SDPGANError(f"{photos} is given as both photos and paintings; one of them has to be something else.")
@@ -109,8 +107,6 @@ def edge_blurred(image: np.ndarray) -> np.ndarray:
     Canny takes the image as it is: in a smoothed one it finds outlines only, and the brushwork stays sharp in what D
     learns to reject.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise SDPGANError(f"edge_blurred takes a uint8 H x W x 3 image, not {image.dtype} {image.shape}.")
     edges = cv2.Canny(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), *CANNY_THRESHOLDS)
     near_edges = cv2.dilate(edges, np.ones((DILATION_SIZE, DILATION_SIZE), np.uint8)) > 0
     smooth = cv2.GaussianBlur(image, (GAUSSIAN_SIZE, GAUSSIAN_SIZE), 0)
@@ -142,10 +138,10 @@ class UnpairedImages(Dataset):
     ):
         self.photos_source, self.paintings_source, self.cache = open_source(photos), open_source(paintings), Path(cache)
         self.config = config
-        prepared = saliency_path if config.references else readable_photo_path
+        prepared = SALIENCY if config.references else PHOTOS_READ
         self.photos, self.paintings = (
-            [path for path in source.files(self.cache) if result(self.cache, source, path).exists()]
-            for source, result in ((self.photos_source, prepared), (self.paintings_source, readable_painting_path))
+            [path for path in source.files(self.cache) if result_path(self.cache, kind, source, path).exists()]
+            for source, kind in ((self.photos_source, prepared), (self.paintings_source, PAINTINGS_READ))
         )
         for found, source in ((self.photos, photos), (self.paintings, paintings)):
             if not found:
@@ -223,7 +219,7 @@ class UnpairedImages(Dataset):
         """The photo's saliency reference, uint8 H x W, where there are any."""
         if not self.config.references:
             return None
-        path = saliency_path(self.cache, self.photos_source, photo)
+        path = result_path(self.cache, SALIENCY, self.photos_source, photo)
         reference = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
         if reference is None:
             raise SDPGANError(f"{path} cannot be read; delete it and run training/prepare.py again.")

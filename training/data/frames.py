@@ -66,8 +66,6 @@ def extract(
     Raises SDPGANError for what is no film, or one that cannot be decoded, and where frames of it are there already.
     """
     film, output = Path(film), Path(output)
-    if every is not None and per_second is not None:
-        raise SDPGANError("every and per_second exclude each other; give one.")
     if every is not None and every < 1:
         raise SDPGANError(f"every is {every}; it must be at least 1.")
     if per_second is not None and not per_second > 0:

@@ -175,12 +175,8 @@ class Classifier:
             class's share; "images": their number.
 
         Raises:
-            SDPGANError: the classifier does not know the painter, there is no file, or one cannot be read.
+            SDPGANError: a file cannot be read.
         """
-        if painter not in self.classes[1:]:
-            raise SDPGANError(f"The classifier knows {', '.join(self.classes[1:])}, not {painter}.")
-        if not files:
-            raise SDPGANError("There is no image to classify.")
         names = self.recognise(files)
         shares = {name: names.count(name) / len(names) for name in self.classes}
         return {"rate": shares[painter], "taken_for_photo": shares[PHOTO], "per_class": shares, "images": len(names)}

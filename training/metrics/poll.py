@@ -11,6 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from scipy.stats import binomtest
+
 from sdpgan_hub.errors import SDPGANError
 
 from ..data.sources import by_stem
@@ -42,7 +44,7 @@ class Vote:
 
 @dataclass(frozen=True)
 class Share:
-    """How often a result was chosen where it was shown, with the 95 % interval of that share."""
+    """How often a result was chosen where it was shown, with the 95 % interval of that share (Wilson's)."""
 
     name: str
     chosen: int
@@ -136,19 +138,14 @@ def read_votes(path: Path) -> list[Vote]:
     return votes
 
 
-def wilson(chosen: int, shown: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's score interval, within [0, 1], of the share chosen / shown; 95 % for z 1.96. shown is at least 1."""
-    share = chosen / shown
-    centre = (share + z * z / (2 * shown)) / (1 + z * z / shown)
-    half = z * math.sqrt(share * (1 - share) / shown + (z / shown) ** 2 / 4) / (1 + z * z / shown)
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
 def tally(votes: list[Vote]) -> list[Share]:
     """The share of each result among the votes that it was shown in, largest first."""
     chosen = Counter(vote.chosen for vote in votes)
     shown = Counter(name for vote in votes for name in vote.shown)
-    shares = [Share(name, chosen[name], shown[name], wilson(chosen[name], shown[name])) for name in shown]
+    shares = [
+        Share(name, chosen[name], count, binomtest(chosen[name], count).proportion_ci(method="wilson"))
+        for name, count in shown.items()
+    ]
     return sorted(shares, key=lambda share: (-share.chosen / share.shown, share.name))
 
 

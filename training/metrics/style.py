@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
@@ -50,8 +51,6 @@ class InceptionFeatures:
     """
 
     def __init__(self, weights: Path | None, layer: str, device: torch.device, size: int = 256):
-        if layer not in LAYERS:
-            raise SDPGANError(f"feature_layer is {layer!r}; choose one of {', '.join(LAYERS)}.")
         self.layer, self.size, self.device = layer, size, device
         self.network = load_network(weights, [layer, LOGITS] if layer == FULL_LAYER else [layer], device)
 
@@ -87,42 +86,30 @@ def load_network(weights: Path | None, layers: list[str], device: torch.device) 
         raise SDPGANError(message) from error
 
 
-class Squares(Dataset):
-    """Image files as uint8 3 x size x size: scaled to the shorter side, the middle square of it."""
-
-    def __init__(self, paths: Sequence[Path], size: int):
-        self.paths, self.size = list(paths), size
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, number: int) -> Tensor:
-        square = centre_square(read_scaled(self.paths[number], self.size))
-        return torch.from_numpy(square).permute(2, 0, 1).contiguous()
-
-
 def squares(paths: Sequence[Path], size: int, batch_size: int, workers: int, description: str) -> Iterator[Tensor]:
-    """`Squares` in batches, N x 3 x size x size, with a progress bar called `description`."""
-    loader = DataLoader(Squares(paths, size), batch_size=batch_size, num_workers=workers)
+    """Image files in batches, uint8 N x 3 x size x size: scaled to the shorter side, the middle square of it.
+
+    With a progress bar called `description`.
+    """
+    loader = DataLoader(list(paths), batch_size, num_workers=workers, collate_fn=partial(_read_squares, size))
     with tqdm(total=len(paths), desc=description, unit="image", leave=False) as bar:
         for images in loader:
             yield images
             bar.update(len(images))
 
 
+def _read_squares(size: int, paths: list[Path]) -> Tensor:
+    squares = [torch.from_numpy(centre_square(read_scaled(path, size))) for path in paths]
+    return torch.stack(squares).permute(0, 3, 1, 2).contiguous()
+
+
 def distance(images: Tensor, paintings: Tensor, layer: str, seed: int = 0) -> dict[str, float | int]:
     """FID and KID between two N x C sets of features of `layer`, with what they were made from.
 
     KID is the mean over `KID_SUBSETS` random subsets of half of the smaller set, `KID_SUBSET_SIZE` at most; the
-    standard deviation is that of the subsets, not of the mean.
-
-    Raises:
-        SDPGANError: a set holds fewer than `MIN_SAMPLES` images.
+    standard deviation is that of the subsets, not of the mean. A set holds at least `MIN_SAMPLES` images.
     """
-    smaller = min(len(images), len(paintings))
-    if smaller < MIN_SAMPLES:
-        raise SDPGANError(f"FID and KID need sets of at least {MIN_SAMPLES} images; one of these has {smaller}.")
-    subset = max(2, min(KID_SUBSET_SIZE, smaller // 2))
+    subset = min(KID_SUBSET_SIZE, len(images) // 2, len(paintings) // 2)
     statistics = [fid_features_to_statistics(features.double()) for features in (images, paintings)]
     fid = fid_statistics_to_metric(*statistics, verbose=False)
     kid = kid_features_to_metric(
