@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import importlib.metadata
 import json
 import os
@@ -120,6 +122,15 @@ def test_a_pack_without_need_of_references_has_none_and_small_images_are_not_enl
     assert cv2.imread(str(tmp_path / "pack/paintings/00000.jpg")).shape == (100, 140, 3)
     assert prepare.main(arguments) == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_networks_that_cannot_be_built_or_started_are_refused_before_anything_is_packed(
+    twenty: Path, vgg_weights: Path, tiny: Path, tmp_path: Path
+):
+    for settings, named in [({"upsampling": "foo"}, "'foo'"), ({"base_channels": 8}, tiny)]:
+        arguments = tmp_path / "pack", twenty, vgg_weights, dataclasses.replace(CONFIG, **settings)
+        refusal(functools.partial(pack, *arguments, initial_style=str(tiny)), named)
+    assert not (tmp_path / "pack").exists()
 
 
 def test_a_state_in_parts_is_taken_up_with_weights_d_average_and_step(launcher, tmp_path: Path, monkeypatch):

@@ -276,3 +276,20 @@ def test_a_d_that_does_not_fit_is_a_warning_and_one_that_is_not_there_is_none(la
 def test_a_style_of_another_width_is_no_start(whole, launcher, tmp_path):
     said = launcher.run(tmp_path / "style", initial_style=whole, base_channels=8, code=2)
     assert "--initial_style" in said and "base_channels 4" in said and "Traceback" not in said
+
+
+def test_what_settings_styles_weights_and_checkpoints_tell_is_refused_before_an_image_is_read(
+    launcher, whole, tmp_path
+):
+    checkpoint = tmp_path / "damaged"
+    shutil.copytree(whole / "checkpoints/step_00000009", checkpoint)
+    (checkpoint / RANDOM_STATES).unlink()
+    shutil.copy(whole / "model.safetensors", tmp_path / "wrong.safetensors")
+    cases = [
+        {"upsampling": "foo"}, {"initial_style": "nope"}, {"initial_style": whole, "base_channels": 8},
+        {"vgg_weights": tmp_path / "wrong.safetensors"}, {"resume_from_checkpoint": checkpoint},
+    ]  # fmt: skip
+    named = ["'foo'", "nope", whole, "wrong.safetensors", RANDOM_STATES]
+    for settings, name in zip(cases, named, strict=True):
+        said = launcher.run(tmp_path / "style", code=2, cache=tmp_path / "cache", **settings)
+        assert str(name) in said and "Traceback" not in said and not (tmp_path / "cache").exists(), said

@@ -84,11 +84,19 @@ def pack(
     Paintings take at most half of the room that is left for images. Of a set that does not fit, a random part is taken.
 
     Raises:
-        SDPGANError: the folder is not empty, an input cannot be read, or what is not an image takes all the room.
+        SDPGANError: the folder is not empty, an input cannot be read, a setting of the networks is wrong or not that of
+            the initial style, or what is not an image takes all the room.
     """
+    from sdpgan_hub import SDPGAN
     from training.data.cache import masks_of, prepare
     from training.data.sources import fetch, open_source
+    from training.losses import discriminators
+    from training.run import initial_style as start
 
+    model = SDPGAN(**config.network)
+    discriminator = discriminators.build(config.discriminator, config.discriminator_channels)
+    if initial_style is not None:  # what does not fit is said here, not there
+        start.load(initial_style, model, discriminator)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SDPGANError(f"{folder} is there already; give a new folder, or an empty one.")
     folder.mkdir(parents=True, exist_ok=True)
