@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 from pathlib import Path
@@ -203,10 +204,12 @@ def test_a_checkpoint_of_other_networks_is_refused_in_one_sentence(launcher, who
     assert "base_channels (4 there, 8 here)" in text
 
 
-def test_max_minutes_ends_with_a_checkpoint_and_a_result(launcher, tmp_path):
-    launcher.run(tmp_path / "style", max_minutes=0)
-    assert [path.name for path in (tmp_path / "style/checkpoints").iterdir()] == ["step_00000001"]
-    assert SDPGAN.from_pretrained(tmp_path / "style").config["base_channels"] == 4
+def test_max_minutes_ends_with_a_checkpoint_and_a_result_and_the_command_that_uses_it(launcher, tmp_path):
+    style = tmp_path / "a style"
+    said = launcher.run(style, max_minutes=0)
+    assert [path.name for path in (style / "checkpoints").iterdir()] == ["step_00000001"]
+    assert SDPGAN.from_pretrained(style).config["base_channels"] == 4
+    assert shlex.split(said.rpartition("try: ")[2])[-2:] == ["--style", str(style)]
 
 
 def added(checkpoints: Checkpoints, step: int) -> Path:

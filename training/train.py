@@ -38,6 +38,7 @@ import contextlib
 import copy
 import dataclasses
 import math
+import shlex
 import shutil
 import signal
 import threading
@@ -276,7 +277,8 @@ class Trainer:
             text = f"stopped by {name} after step {progress.step}; --resume_from_checkpoint latest goes on"
             self.accelerator.print(text)
             return 128 + interruption.signal
-        self.accelerator.print(f"The style is in {self.output}; try: sdpgan stylize PHOTO --style {self.output}")
+        style = shlex.quote(str(self.output))
+        self.accelerator.print(f"The style is in {self.output}; try: sdpgan stylize PHOTO --style {style}")
         return 0 if pushed else 1
 
     def stops_early(self, interruption: Interruption, seconds: float) -> bool:

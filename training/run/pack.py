@@ -24,6 +24,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -410,7 +411,8 @@ def pack_command(argv: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     kinds = (f"{counts[kind]} of {counts[f'{kind}_there']} {kind}" for kind in ("photos", "paintings"))
-    print(f"{options.pack}: {', '.join(kinds)}, {size_of(options.pack) / 1e6:.1f} MB; sh {options.pack}/run.sh")
+    command = shlex.join(["sh", str(options.pack / "run.sh")])
+    print(f"{options.pack}: {', '.join(kinds)}, {size_of(options.pack) / 1e6:.1f} MB; {command}")
     return 0
 
 
