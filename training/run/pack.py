@@ -173,10 +173,10 @@ def _halve(weights: Path, target: Path) -> None:
 
 
 def _copy_style(name: str, target: Path) -> None:
-    from sdpgan_hub import styles
+    from sdpgan_hub import SDPGAN
     from training.run.provenance import DISCRIMINATOR_FILE
 
-    source = styles.fetch(name)
+    source = SDPGAN.from_pretrained(name).source
     target.mkdir()
     for path in (source.config, source.weights, source.beside(DISCRIMINATOR_FILE)):
         if path is not None:
