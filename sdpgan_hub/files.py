@@ -140,6 +140,7 @@ def opened(source: Source, name: str | None = None) -> Iterator[PIL.Image.Image]
         except PIL.UnidentifiedImageError as error:
             raise _explained(error, source, name) from error
     with image:
+        _set_transparent_colour(image)
         tags = getattr(image, "tag_v2", {})
         if tags.get(PLANAR_CONFIGURATION) == 2 and tags.get(COMPRESSION) == 1 and max(tags.get(BITS, (1,))) > 8:
             raise SDPGANError(
@@ -234,12 +235,14 @@ def pixels(image: PIL.Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | 
         check_floats(np.asarray(image).min(), np.asarray(image).max(), name)
     with image_errors(name):
         alpha = None
-        if image.has_transparency_data:
+        if image.mode.startswith("I") and "transparency" in image.info:  # which Pillow's conversion looks for in 8 bits
+            alpha = np.where(deep == image.info["transparency"], 0, 255).astype(np.uint8)
+        elif image.has_transparency_data:
             straight = image.convert("LA") if image.mode == "La" else image
             alpha = np.asarray(straight.convert("RGBA").getchannel("A"))
         managed = color.to_srgb(image, name)
         if managed.mode.startswith("I"):
-            return np.asarray(managed).astype(np.uint16)[..., None], None
+            return np.asarray(managed).astype(np.uint16)[..., None], alpha
         if managed.mode == "F":
             return np.asarray(managed)[..., None], None
         if managed.mode in ("La", "RGBa"):
@@ -410,6 +413,16 @@ def _explained(error: PIL.UnidentifiedImageError, source: Source, name: str) -> 
             f"{name} is a TIFF of a kind that is not read (colours as floats, 32 bits); save it with 8 or 16 bits."
         )
     return SDPGANError(f"{name} is not an image of a known format.")
+
+
+def _set_transparent_colour(image: PIL.Image.Image) -> None:
+    """A PNG's transparent colour in 8 bits, as Pillow decodes 2, 4 and 3 x 16; it leaves the colour as it is stored."""
+    key, tiles = image.info.get("transparency"), getattr(image, "tile", ()) if image.format == "PNG" else ()
+    stored = tiles[0].args if tiles else None
+    if key is not None and stored in ("L;2", "L;4"):
+        image.info["transparency"] = key * {"L;2": 85, "L;4": 17}[stored]
+    elif key is not None and stored == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in key)
 
 
 def _numbers(image: PIL.Image.Image) -> list[int]:

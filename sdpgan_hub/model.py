@@ -292,14 +292,13 @@ class SDPGAN(
         Raises:
             SDPGANError: naming the file and the keys or the repository, and what is wrong with it.
         """
-        source = styles.fetch(
-            pretrained_model_name_or_path,
-            revision=revision,
-            token=token,
-            cache_dir=cache_dir,
-            local_files_only=local_files_only,
-            force_download=force_download,
-        )
+        options: dict[str, Any] = {
+            "token": token,
+            "cache_dir": cache_dir,
+            "local_files_only": local_files_only,
+            "force_download": force_download,
+        }
+        source = styles.fetch_config(pretrained_model_name_or_path, revision=revision, **options)
         parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
         defaults = {parameter.name: parameter.default for parameter in parameters}
         arguments = checkpoint.read_config(source.config, defaults, FIRST_ARGUMENTS)
@@ -308,6 +307,7 @@ class SDPGAN(
                 model = cls(**arguments)
         except SDPGANError as error:
             raise SDPGANError(f"{source.config}: {error}") from error
+        styles.fetch_weights(source, **options)  # not before the config is known to be one of this library
         shapes = {name: value.shape for name, value in model.state_dict().items()}
         model.load_state_dict(checkpoint.read_weights(source.weights, shapes), strict=True, assign=True)
         model.source = source

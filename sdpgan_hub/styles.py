@@ -105,22 +105,14 @@ def resolve(name: str | os.PathLike) -> Path | str:
     return text
 
 
-def fetch(
-    name: str | os.PathLike,
-    *,
-    revision: str | None = None,
-    token: str | bool | None = None,
-    cache_dir: str | os.PathLike | None = None,
-    local_files_only: bool = False,
-    force_download: bool = False,
-) -> Source:
-    """The files of the style `name` (see `resolve`) on this machine, downloaded by the Hub client where need be.
+def fetch_config(name: str | os.PathLike, *, revision: str | None = None, **options: Any) -> Source:
+    """The style `name` (see `resolve`), its config.json on this machine; of a Hub model, the weights are not yet.
 
-    The options are those of `huggingface_hub.hf_hub_download` and mean nothing to a folder. Both files of a Hub model
-    are of one commit, whatever is pushed in the meantime.
+    revision: branch, tag or commit of a Hub model. The options are those of `huggingface_hub.hf_hub_download`; both
+    mean nothing to a folder.
 
     Raises:
-        SDPGANError: if the style, its repository, revision or one of its files is not to be had, and why.
+        SDPGANError: if the style, its repository, revision or its config.json is not to be had, and why.
     """
     place = resolve(name)
     if isinstance(place, Path):
@@ -130,21 +122,30 @@ def fetch(
             raise SDPGANError(f"{place} cannot be read: {error.strerror}.") from error
         _check_complete(str(place), names)
         return Source(os.fspath(name), place)
+    folder = _download(place, CONFIG_FILE, revision, options).parent
+    cache_dir = options.get("cache_dir")
+    return Source(place, folder, commit=folder.name, cache_dir=None if cache_dir is None else os.fspath(cache_dir))
 
+
+def fetch_weights(source: Source, **options: Any) -> None:
+    """The weights of a Hub model beside its config.json, of the same commit, whatever is pushed in the meantime.
+
+    The options are those of `fetch_config`.
+
+    Raises:
+        SDPGANError: if they are not to be had, and why.
+    """
+    if source.commit is not None:
+        _download(source.name, WEIGHTS_FILE, source.commit, options)
+
+
+def _download(repo_id: str, file: str, revision: str | None, options: dict[str, Any]) -> Path:
     from huggingface_hub import hf_hub_download
 
-    options: dict[str, Any] = {
-        "token": token,
-        "cache_dir": cache_dir,
-        "local_files_only": local_files_only,
-        "force_download": force_download,
-    }
     try:
-        folder = Path(hf_hub_download(place, CONFIG_FILE, revision=revision, **options)).parent
-        hf_hub_download(place, WEIGHTS_FILE, revision=folder.name, **options)
+        return Path(hf_hub_download(repo_id, file, revision=revision, **options))
     except Exception as error:
-        raise SDPGANError(_why_not_fetched(error, place, revision, token)) from error
-    return Source(place, folder, commit=folder.name, cache_dir=None if cache_dir is None else os.fspath(cache_dir))
+        raise SDPGANError(_why_not_fetched(error, repo_id, revision, options.get("token"))) from error
 
 
 def explain_hub_error(error: Exception, repo_id: str) -> str:

@@ -215,16 +215,14 @@ def known_styles() -> dict[str, Path]:
 
 
 def check_download_size(repo_id: str) -> None:
-    """Refuses weights that are too large for this machine's disk and memory before they are fetched."""
-    try:
-        weights = hf_hub_download(repo_id, "model.safetensors", token=False, dry_run=True)
-    except (OSError, ValueError, RuntimeError):
-        return  # `from_pretrained` says what is wrong
-    megabytes = (weights.file_size or 0) / 2**20
+    """Refuses files that are too large for this machine's disk and memory before they are fetched."""
+    size = 0
+    with suppress(OSError, ValueError, RuntimeError):  # `from_pretrained` says what is wrong
+        for name in (styles.CONFIG_FILE, styles.WEIGHTS_FILE):
+            size += hf_hub_download(repo_id, name, token=False, dry_run=True).file_size or 0
+    megabytes = size / 2**20
     if megabytes > MAX_WEIGHTS_MB:
-        raise SDPGANError(
-            f"The weights of {repo_id} are {megabytes:.0f} MB; this page takes {MAX_WEIGHTS_MB:g} at most."
-        )
+        raise SDPGANError(f"The files of {repo_id} are {megabytes:.0f} MB; this page takes {MAX_WEIGHTS_MB:g} at most.")
 
 
 @functools.lru_cache(maxsize=MODELS_IN_MEMORY)

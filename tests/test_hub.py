@@ -204,6 +204,18 @@ def test_what_the_hub_does_not_give_is_refused_in_one_sentence(served, client, t
     assert all(part in message for part in (name, *named)), message
 
 
+@pytest.mark.parametrize("change", [{"model_type": "bert"}, {"upsampling": "foo"}])
+def test_a_repository_that_holds_no_style_is_refused_before_its_weights_are_fetched(served, client, tmp_path, change):
+    files = files_of(tmp_path / "files", 0.5)
+    config = json.loads(files["config.json"]) | change
+    served.add("org/bert", files | {"config.json": json.dumps(config).encode()})
+    before = len(served.requests)
+    assert repr(*change.values()) in client.refusal("org/bert")
+    fetched = [request.path for request in served.requests[before:] if request.method == "GET"]
+    assert fetched and not any(path.endswith("model.safetensors") for path in fetched)
+    assert not any(request.server == "storage" for request in served.requests[before:])
+
+
 def test_a_push_writes_fp16_weights_and_the_card_the_model_came_with(served, client, tmp_path):
     files = files_of(tmp_path / "files", 0.5)
     served.add("org/original", files)

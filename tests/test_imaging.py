@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +147,29 @@ def test_a_palette_with_a_transparent_colour_comes_back_as_rgba(photo):
     alpha = np.where(np.asarray(image) == 3, 0, 255)
     assert 0 < (alpha == 0).mean() < 1
     np.testing.assert_array_equal(np.asarray(back_and_forth(image))[..., 3], alpha)
+
+
+@pytest.mark.parametrize(
+    ("depth", "colours", "row", "key"),
+    [(2, 1, b"\x1b", (1,)), (4, 1, b"\x01\x23", (1,)), (8, 1, b"\x00\x01\x02\x03", (1,)),
+     (16, 1, b"\x12\x34\x12\x35\x00\x00\xff\xff", (0x1235,)),
+     (16, 3, b"\0\1\0\2\0\3\x12\x34\x56\x78\x9a\xbc" + bytes(12), (0x1234, 0x5678, 0x9ABC))],
+)  # fmt: skip
+def test_a_png_with_a_transparent_colour_is_read_with_it_at_every_depth(tmp_path, depth, colours, row, key):
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", 4, 1, depth, 0 if colours == 1 else 2, 0, 0, 0)
+    chunks = {
+        "IHDR": header,
+        "tRNS": struct.pack(f">{colours}H", *key),
+        "IDAT": zlib.compress(b"\0" + row),
+        "IEND": b"",
+    }
+    content = b"".join(chunk(name.encode(), content) for name, content in chunks.items())
+    (tmp_path / "one.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    result = back_and_forth(tmp_path / "one.png")
+    assert result.mode == "RGBA" and np.asarray(result)[0, :, 3].tolist() == [255, 0, 255, 255]
 
 
 @pytest.mark.parametrize("mode", ["I;16", "I;16B", "I"])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import importlib.metadata
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import venv
@@ -106,17 +109,29 @@ def test_images_that_do_not_fit_are_left_out_and_the_limit_is_kept(twenty: Path,
 def test_a_pack_without_need_of_references_has_none_and_small_images_are_not_enlarged(
     twenty: Path, vgg_weights: Path, tmp_path: Path, capsys
 ):
-    arguments = ["--pack", str(tmp_path / "pack"), "--photos", str(twenty / "photos"), "--paintings",
+    folder = tmp_path / "a pack"
+    arguments = ["--pack", str(folder), "--photos", str(twenty / "photos"), "--paintings",
                  str(twenty / "paintings"), "--masks", str(twenty / "masks"), "--vgg_weights", str(vgg_weights),
                  "--train_saliency", "false", "--image_size", "80", "--crop_size", "32", "--painting_scales", "0.5",
                  "2"]  # fmt: skip
     assert prepare.main(arguments) == 0
-    assert "20 of 20 photos, 20 of 20 paintings" in capsys.readouterr().out
-    assert not (tmp_path / "pack/masks").exists() and not (tmp_path / "pack/cache").exists()
-    assert cv2.imread(str(tmp_path / "pack/photos/00000.jpg")).shape == (80, 112, 3)
-    assert cv2.imread(str(tmp_path / "pack/paintings/00000.jpg")).shape == (100, 140, 3)
+    said = capsys.readouterr().out
+    assert "20 of 20 photos, 20 of 20 paintings" in said
+    assert shlex.split(said.rpartition("; ")[2]) == ["sh", str(folder / "run.sh")]
+    assert not (folder / "masks").exists() and not (folder / "cache").exists()
+    assert cv2.imread(str(folder / "photos/00000.jpg")).shape == (80, 112, 3)
+    assert cv2.imread(str(folder / "paintings/00000.jpg")).shape == (100, 140, 3)
     assert prepare.main(arguments) == 2
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_networks_that_cannot_be_built_or_started_are_refused_before_anything_is_packed(
+    twenty: Path, vgg_weights: Path, tiny: Path, tmp_path: Path
+):
+    for settings, named in [({"upsampling": "foo"}, "'foo'"), ({"base_channels": 8}, tiny)]:
+        arguments = tmp_path / "pack", twenty, vgg_weights, dataclasses.replace(CONFIG, **settings)
+        refusal(functools.partial(pack, *arguments, initial_style=str(tiny)), named)
+    assert not (tmp_path / "pack").exists()
 
 
 def test_a_state_in_parts_is_taken_up_with_weights_d_average_and_step(launcher, tmp_path: Path, monkeypatch):

@@ -63,12 +63,13 @@ def styles_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def loopback_hub(styles_folder: Path) -> Iterator[LoopbackHub]:
-    """A Hub with the style "strokes" in a public and in a private repository, and weights of 2 MB that are none."""
+    """A Hub with the style "strokes" in a public and in a private repository, and files of 2 MB that are none."""
     files = {path.name: path.read_bytes() for path in (styles_folder / "strokes").iterdir()}
     with closing(LoopbackHub()) as server:
         server.add("org/sdpgan-strokes", files)
         server.add("org/sdpgan-secret", files, private=True)
         server.add("org/sdpgan-huge", {**files, "model.safetensors": bytes(2_000_000)})
+        server.add("org/sdpgan-wordy", {"config.json": bytes(2_000_000)})
         yield server
 
 
@@ -387,11 +388,12 @@ def test_a_visitor_never_reads_a_repository_with_the_token_of_the_operator(clien
     assert {request.authorization for request in loopback_hub.requests} == {None}
 
 
-def test_weights_that_are_too_large_are_refused_before_they_are_fetched(client, loopback_hub):
-    with pytest.raises(Exception, match=r"org/sdpgan-huge.* 2 MB.* 1 "):
-        ask(client, COFFEE, "org/sdpgan-huge")
+@pytest.mark.parametrize("name", ["org/sdpgan-huge", "org/sdpgan-wordy"])
+def test_files_that_are_too_large_are_refused_before_they_are_fetched(client, loopback_hub, name):
+    with pytest.raises(Exception, match=rf"{name}.* 2 MB.* 1 "):
+        ask(client, COFFEE, name)
     fetched = [request.path for request in loopback_hub.requests if request.method == "GET"]
-    assert not [path for path in fetched if path.startswith("/org/sdpgan-huge/resolve/")]
+    assert not [path for path in fetched if path.startswith(f"/{name}/resolve/")]
 
 
 def test_a_broken_style_is_named_without_the_folders_of_the_server(client, styles_folder):

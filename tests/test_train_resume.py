@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 from pathlib import Path
@@ -183,10 +184,12 @@ def test_a_checkpoint_of_other_networks_is_refused_in_one_sentence(launcher, who
     assert "base_channels (4 there, 8 here)" in text
 
 
-def test_max_minutes_ends_with_a_checkpoint_and_a_result(launcher, tmp_path):
-    launcher.run(tmp_path / "style", max_minutes=0)
-    assert [path.name for path in (tmp_path / "style/checkpoints").iterdir()] == ["step_00000001"]
-    assert SDPGAN.from_pretrained(tmp_path / "style").config["base_channels"] == 4
+def test_max_minutes_ends_with_a_checkpoint_and_a_result_and_the_command_that_uses_it(launcher, tmp_path):
+    style = tmp_path / "a style"
+    said = launcher.run(style, max_minutes=0)
+    assert [path.name for path in (style / "checkpoints").iterdir()] == ["step_00000001"]
+    assert SDPGAN.from_pretrained(style).config["base_channels"] == 4
+    assert shlex.split(said.rpartition("try: ")[2])[-2:] == ["--style", str(style)]
 
 
 def added(checkpoints: Checkpoints, step: int) -> Path:
@@ -251,3 +254,20 @@ def test_a_d_that_does_not_fit_is_a_warning_and_one_that_is_not_there_is_none(la
     shutil.copytree(whole, tmp_path / "bare", ignore=shutil.ignore_patterns("checkpoints", DISCRIMINATOR_FILE))
     said = launcher.run(tmp_path / "again", initial_style=tmp_path / "bare", **settings)
     assert "warning: the D" not in said
+
+
+def test_what_settings_styles_weights_and_checkpoints_tell_is_refused_before_an_image_is_read(
+    launcher, whole, tmp_path
+):
+    checkpoint = tmp_path / "damaged"
+    shutil.copytree(whole / "checkpoints/step_00000009", checkpoint)
+    (checkpoint / RANDOM_STATES).unlink()
+    shutil.copy(whole / "model.safetensors", tmp_path / "wrong.safetensors")
+    cases = [
+        {"upsampling": "foo"}, {"initial_style": "nope"}, {"initial_style": whole, "base_channels": 8},
+        {"vgg_weights": tmp_path / "wrong.safetensors"}, {"resume_from_checkpoint": checkpoint},
+    ]  # fmt: skip
+    named = ["'foo'", "nope", whole, "wrong.safetensors", RANDOM_STATES]
+    for settings, name in zip(cases, named, strict=True):
+        said = launcher.run(tmp_path / "style", code=2, cache=tmp_path / "cache", **settings)
+        assert str(name) in said and "Traceback" not in said and not (tmp_path / "cache").exists(), said

@@ -17,6 +17,7 @@ from training_fixtures import batch_of
 from sdpgan_hub import SDPGAN
 from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.filters import crop_and_resize
+from training import train_saliency
 from training.data.dataset import MAX_ENLARGEMENT, UnpairedImages
 from training.losses import discriminators
 from training.losses.perceptual import PerceptualFeatures
@@ -158,6 +159,16 @@ def test_photos_that_are_painted_over_keep_their_target_and_the_others_stay(trai
     photos = one.step.over_smaller_paintings(batch)
     assert torch.equal(photos[0], batch["photo"][0]) and not torch.equal(photos[1], batch["photo"][1])
     assert one.backward(batch)["loss/shift"] > 0
+
+
+@pytest.mark.parametrize("kind", ["photos", "masks"])
+def test_a_saliency_training_refuses_a_folder_that_is_not_there_before_it_prepares_another(
+    images: Path, tmp_path: Path, kind: str
+):
+    folders = {"photos": [images / "photos"], "masks": [images / "masks"]}
+    folders[kind].append(tmp_path / "absent")
+    refusal(lambda: train_saliency.load(**folders, cache=tmp_path / "cache", size=32), tmp_path / "absent")
+    assert not (tmp_path / "cache").exists()
 
 
 def test_an_unprepared_folder_is_refused(images: Path, tmp_path: Path):

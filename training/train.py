@@ -38,6 +38,7 @@ import contextlib
 import copy
 import dataclasses
 import math
+import shlex
 import shutil
 import signal
 import threading
@@ -93,19 +94,10 @@ class Trainer:
         if self.accelerator.device.type == "cpu":
             keep_freed_memory()
         self.masks: Path | None = arguments.masks if config.human_masks and config.references else None
-        self.data = self._prepared_data()
-        self.samples_per_step = config.batch_size * config.gradient_accumulation_steps * self.accelerator.num_processes
-        check_batch(config, len(self.data), self.accelerator.num_processes)
-        self.schedule = Schedule(config, len(self.data) / self.samples_per_step)
-        self.progress = Progress()
         self.checkpoints = Checkpoints(self.output / "checkpoints", config.checkpoints_total_limit)
-        self.health = Health(constant_loss=self.constant_discriminator_loss())
-        self.unread: list[tuple[int, dict[str, Tensor]]] = []
-        """The numbers of steps that are still on the accelerator."""
-        self.since_log: list[dict[str, float]] = []
-        self.means: dict[str, float] = {}
-        """Of the numbers, as last logged."""
+        checkpoint = self._checkpoint(arguments.resume_from_checkpoint) if arguments.resume_from_checkpoint else None
 
+        # networks before images, which may take hours to prepare: what does not fit is said at once
         self.memory_format = memory_format(self.accelerator.device)
         self.model = SDPGAN(**config.network).train().to(memory_format=self.memory_format)
         self.discriminator = discriminators.build(config.discriminator, config.discriminator_channels)
@@ -113,8 +105,26 @@ class Trainer:
         self.vgg = PerceptualFeatures(arguments.vgg_weights).to(
             self.accelerator.device, memory_format=self.memory_format
         )
-        if not arguments.resume_from_checkpoint:
-            self._first_weights()
+        has_discriminator = checkpoint is not None or self._takes_initial_style()
+        teacher = None
+        if config.w_distill:
+            teacher = SDPGAN.from_pretrained(arguments.initial_style, map_location=self.accelerator.device)
+            teacher.requires_grad_(False).to(memory_format=self.memory_format)
+
+        self.data = self._prepared_data()
+        self.samples_per_step = config.batch_size * config.gradient_accumulation_steps * self.accelerator.num_processes
+        check_batch(config, len(self.data), self.accelerator.num_processes)
+        self.schedule = Schedule(config, len(self.data) / self.samples_per_step)
+        self.progress = Progress()
+        self.health = Health(constant_loss=self.constant_discriminator_loss())
+        self.unread: list[tuple[int, dict[str, Tensor]]] = []
+        """The numbers of steps that are still on the accelerator."""
+        self.since_log: list[dict[str, float]] = []
+        self.means: dict[str, float] = {}
+        """Of the numbers, as last logged."""
+
+        if config.discriminator == "projected" and not has_discriminator:
+            self._scale_heads()
         if self.model.saliency_network is not None:
             self.model.saliency_network.requires_grad_(config.train_saliency)
         self.ema = copy.deepcopy(self.model).requires_grad_(False) if config.use_ema else None
@@ -137,16 +147,12 @@ class Trainer:
             self.accelerator.register_for_checkpointing(self.ema)
         self.shipped = self.model if self.ema is None else self.ema
         """What the style is made of: the moving average where there is one, else the current weights."""
-        teacher = None
-        if config.w_distill:
-            teacher = SDPGAN.from_pretrained(arguments.initial_style, map_location=self.accelerator.device)
-            teacher.requires_grad_(False).to(memory_format=self.memory_format)
         self.step = Step(
             config, self.accelerator, self.model, self.discriminator, self.vgg, prepared_model, prepared_discriminator,
             self.shipped, teacher,
         )  # fmt: skip
-        if arguments.resume_from_checkpoint:
-            self.resume(arguments.resume_from_checkpoint)
+        if checkpoint is not None:
+            self.resume(checkpoint)
         if arguments.overwrite_output_dir and self.accelerator.is_main_process:
             for name in ("checkpoints", "samples", "logs"):  # of the run before
                 shutil.rmtree(self.output / name, ignore_errors=True)
@@ -168,21 +174,23 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         return UnpairedImages(arguments.photos, arguments.paintings, cache, config)
 
-    def _first_weights(self) -> None:
-        """Those of --initial_style; D's heads are scaled to these images unless its D is taken along."""
-        if self.arguments.initial_style is not None:
-            said = initial_style.load(self.arguments.initial_style, self.model, self.discriminator)
-            if said is None:
-                return
-            if said:
-                self.accelerator.print(said, file=sys.stderr)
-        if self.config.discriminator == "projected":
-            some = [self.data[number] for number in range(min(CALIBRATION_SAMPLES, len(self.data)))]
-            images = [sample[kind][None] for sample in some for kind in ("photo", "painting")]
-            with torch.no_grad():
-                self.discriminator.calibrate(
-                    [discriminators.pyramids(self.vgg, image.to(self.accelerator.device)) for image in images]
-                )
+    def _takes_initial_style(self) -> bool:
+        """Starts from the weights of --initial_style, where there is one; whether its D is among them."""
+        if self.arguments.initial_style is None:
+            return False
+        said = initial_style.load(self.arguments.initial_style, self.model, self.discriminator)
+        if said:
+            self.accelerator.print(said, file=sys.stderr)
+        return said is None
+
+    def _scale_heads(self) -> None:
+        """Scales the heads of a D that starts anew to these images."""
+        some = [self.data[number] for number in range(min(CALIBRATION_SAMPLES, len(self.data)))]
+        images = [sample[kind][None] for sample in some for kind in ("photo", "painting")]
+        with torch.no_grad():
+            self.discriminator.calibrate(
+                [discriminators.pyramids(self.vgg, image.to(self.accelerator.device)) for image in images]
+            )
 
     def constant_discriminator_loss(self) -> float:
         """`loss/discriminator` of a D that takes everything for the same."""
@@ -269,7 +277,8 @@ class Trainer:
             text = f"stopped by {name} after step {progress.step}; --resume_from_checkpoint latest goes on"
             self.accelerator.print(text)
             return 128 + interruption.signal
-        self.accelerator.print(f"The style is in {self.output}; try: sdpgan stylize PHOTO --style {self.output}")
+        style = shlex.quote(str(self.output))
+        self.accelerator.print(f"The style is in {self.output}; try: sdpgan stylize PHOTO --style {style}")
         return 0 if pushed else 1
 
     def stops_early(self, interruption: Interruption, seconds: float) -> bool:
@@ -396,14 +405,17 @@ class Trainer:
             ) from error
         self.accelerator.wait_for_everyone()
 
-    def resume(self, which: str) -> None:
+    def _checkpoint(self, which: str) -> Path:
+        """The whole checkpoint that is meant by a path or "latest", the same in every process."""
         chosen = [which]
         if self.accelerator.is_main_process:
             path = self.checkpoints.newest_whole() if which == "latest" else Path(which)
             if which != "latest" and (reason := fault(path)):
                 raise SDPGANError(f"{path} is damaged ({reason}); take another, or 'latest'.")
             chosen = [str(path)]
-        target = Path(broadcast_object_list(chosen)[0])
+        return Path(broadcast_object_list(chosen)[0])
+
+    def resume(self, target: Path) -> None:
         differ = []
         with contextlib.suppress(SDPGANError):  # a checkpoint may lie elsewhere than in its run's folder
             before = provenance.read_facts(target.resolve().parents[1])["config"]

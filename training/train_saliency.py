@@ -33,7 +33,7 @@ from sdpgan_hub import SDPGAN
 from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.files import read_rgb
 from training.data import cache as caches
-from training.data.sources import open_source
+from training.data.sources import image_files, open_source
 from training.losses.objective import saliency_loss
 from training.losses.perceptual import memory_format
 from training.run.config import TrainingConfig, read_config
@@ -48,10 +48,13 @@ W_CROSS_ENTROPY = 2.0
 
 def load(photos: list[Path], masks: list[Path], cache: Path, size: int) -> tuple[Tensor, Tensor]:
     """uint8 copies N x 3 x size x size and their targets N x 1 x size x size, 255 where people look."""
+    sources = [open_source(folder) for folder in photos]  # refused here, not after hours of the references before
+    for folder in masks:
+        image_files(folder)
     images, targets = [], []
-    for number, folder in enumerate(photos):
-        own_cache, source = cache / str(number), open_source(folder)
-        caches.prepare(folder, None, own_cache, masks=masks[number] if number < len(masks) else None)
+    for number, source in enumerate(sources):
+        own_cache = cache / str(number)
+        caches.prepare(source, None, own_cache, masks=masks[number] if number < len(masks) else None)
         for path in source.files(own_cache):
             target = caches.result_path(own_cache, caches.SALIENCY, source, path)
             if target.exists():

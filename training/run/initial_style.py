@@ -5,7 +5,7 @@ from __future__ import annotations
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sdpgan_hub import SDPGAN, styles
+from sdpgan_hub import SDPGAN
 from sdpgan_hub.errors import SDPGANError
 
 from ..losses.discriminators import PatchDiscriminator, ProjectedDiscriminator
@@ -33,7 +33,7 @@ def load(name: str, model: SDPGAN, discriminator: PatchDiscriminator | Projected
             "train with the style's setting, or start without it."
         ) from error
     try:
-        path = styles.fetch(name).beside(DISCRIMINATOR_FILE)
+        path = style.source.beside(DISCRIMINATOR_FILE)
     except SDPGANError as error:
         return f"warning: the D of {name} cannot be had and starts anew: {error}"
     if path is None:

@@ -24,6 +24,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -84,11 +85,19 @@ def pack(
     Paintings take at most half of the room that is left for images. Of a set that does not fit, a random part is taken.
 
     Raises:
-        SDPGANError: the folder is not empty, an input cannot be read, or what is not an image takes all the room.
+        SDPGANError: the folder is not empty, an input cannot be read, a setting of the networks is wrong or not that of
+            the initial style, or what is not an image takes all the room.
     """
+    from sdpgan_hub import SDPGAN
     from training.data.cache import masks_of, prepare
     from training.data.sources import fetch, open_source
+    from training.losses import discriminators
+    from training.run import initial_style as start
 
+    model = SDPGAN(**config.network)
+    discriminator = discriminators.build(config.discriminator, config.discriminator_channels)
+    if initial_style is not None:  # what does not fit is said here, not there
+        start.load(initial_style, model, discriminator)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SDPGANError(f"{folder} is there already; give a new folder, or an empty one.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -164,10 +173,10 @@ def _halve(weights: Path, target: Path) -> None:
 
 
 def _copy_style(name: str, target: Path) -> None:
-    from sdpgan_hub import styles
+    from sdpgan_hub import SDPGAN
     from training.run.provenance import DISCRIMINATOR_FILE
 
-    source = styles.fetch(name)
+    source = SDPGAN.from_pretrained(name).source
     target.mkdir()
     for path in (source.config, source.weights, source.beside(DISCRIMINATOR_FILE)):
         if path is not None:
@@ -402,7 +411,8 @@ def pack_command(argv: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     kinds = (f"{counts[kind]} of {counts[f'{kind}_there']} {kind}" for kind in ("photos", "paintings"))
-    print(f"{options.pack}: {', '.join(kinds)}, {size_of(options.pack) / 1e6:.1f} MB; sh {options.pack}/run.sh")
+    command = shlex.join(["sh", str(options.pack / "run.sh")])
+    print(f"{options.pack}: {', '.join(kinds)}, {size_of(options.pack) / 1e6:.1f} MB; {command}")
     return 0
 
 
