@@ -1,7 +1,5 @@
 """training/evaluate.py and training/metrics: what each figure is, and that it catches what it is for."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
