@@ -1,7 +1,5 @@
 """What tests in several files say of what they test."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -6,8 +6,6 @@ is stored elsewhere: resolve redirects to a second server, of another origin, wh
 switched off by the environment that `LoopbackHub.environment` gives to a client.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

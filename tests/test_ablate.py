@@ -1,7 +1,5 @@
 """training/ablate.py: which settings a variant has, what is refused, and a whole comparison at a tiny size."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shutil

@@ -1,7 +1,5 @@
 """sdpgan_hub/cli.py: the `sdpgan` command. Which images and styles are refused is tested where that is raised."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """sdpgan_hub/color.py: pixels of every profile come to sRGB, and go back where the profile holds more."""
 
-from __future__ import annotations
-
 import io
 import warnings
 from pathlib import Path

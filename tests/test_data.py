@@ -1,7 +1,5 @@
 """training/data/dataset.py: what is wrong with images, edge-blurred paintings, and samples of every source."""
 
-from __future__ import annotations
-
 import pickle
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A style with fewer residual blocks learns what its teacher, the --initial_style, paints of the same input."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

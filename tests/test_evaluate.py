@@ -1,7 +1,5 @@
 """training/evaluate.py and training/metrics: what each figure is, and that it catches what it is for."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -303,7 +301,7 @@ def test_chroma_is_0_for_grey_and_that_of_cielab_for_red():
 def test_the_classifier_sees_the_fid_network_s_maps_before_they_are_averaged_at_one_size(photos, inception, tmp_path):
     image = pictures.read(photos / "photos/coffee/0.png")
     square = cv2.resize(image[:, :96], (299, 299))  # the size at which torch-fidelity does not scale
-    pictures.write(tmp_path / "square.png", square)
+    pictures.write(tmp_path / "square.png", np.pad(square, ((0, 0), (30, 30), (0, 0))))  # the middle is looked at
     pictures.write(tmp_path / "double.png", square.repeat(2, 0).repeat(2, 1))
     found = deception.MapStatistics(inception, 299)([tmp_path / "square.png", tmp_path / "double.png"])
     network, maps = style.load_network(inception, ["768"], torch.device("cpu")), []

@@ -1,7 +1,5 @@
 """sdpgan_hub/export.py: in ONNX Runtime the file paints what `stylize` paints, at sizes that the export never saw."""
 
-from __future__ import annotations
-
 import builtins
 from pathlib import Path
 

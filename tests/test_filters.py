@@ -1,7 +1,5 @@
 """sdpgan_hub/filters.py: noise, detail, crops, and a small map at the size of its photo."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

@@ -1,7 +1,5 @@
 """training/data/frames.py: films to a folder of paintings without duplicates, Sec. IV-A."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """push_to_hub and from_pretrained through real HTTP, in client processes of a Hub on loopback."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

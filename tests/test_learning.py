@@ -5,8 +5,6 @@ fail: D's labels swapped; D shown the photo in place of G(x); paintings in place
 apart; a learning rate that never falls; an average that never moves; D's gradient left out.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 A refusal is one sentence; tests look for the name and the value in it, and leave its words alone.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The networks are those of Fig. 2, and each departure from it is what it says."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import scipy.ndimage

@@ -1,7 +1,5 @@
 """notebooks/sdpgan_hub.ipynb runs from its first cell to its last, as in a kernel."""
 
-from __future__ import annotations
-
 import ast
 import importlib.util
 import json

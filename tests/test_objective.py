@@ -1,7 +1,5 @@
 """Eqs. 1-9 against plain NumPy."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """training/run/pack.py: what a pack holds, how large it is, and that it trains where little is installed."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import importlib.metadata

@@ -1,7 +1,5 @@
 """sdpgan_hub/pipeline.py: tiles are painted as the whole is, in memory that hardly grows with the photo."""
 
-from __future__ import annotations
-
 import numpy as np
 import PIL.Image
 import pytest

@@ -1,7 +1,5 @@
 """training/prepare.py: saliency references on disk, and every image read to its end."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

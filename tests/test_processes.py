@@ -1,7 +1,5 @@
 """sdpgan_hub/processes.py: the command in several processes, as `accelerate launch` starts them."""
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """sdpgan_hub/scene.py: frames of a film are painted alike where they show the same, and anew after a cut."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import cv2

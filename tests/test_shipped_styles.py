@@ -3,8 +3,6 @@
 The photos are scikit-image's and the Space's; where a developer has others beside the checkout, those too.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import subprocess

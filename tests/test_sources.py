@@ -1,7 +1,5 @@
 """training/data/sources.py: folders, lists and data sets as photos and paintings."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

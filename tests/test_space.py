@@ -1,7 +1,5 @@
 """The Space as a person meets it: the real `python space/app.py`, a real Chromium, and Gradio's own API client."""
 
-from __future__ import annotations
-
 import io
 import itertools
 import os

@@ -1,7 +1,5 @@
 """A style's name leads to a folder, a shipped style or a Hub repository, in this order."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Several processes, accumulated gradients and lower precision train like one process with the whole batch."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

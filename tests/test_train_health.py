@@ -1,7 +1,5 @@
 """What a run that goes wrong says, what a step computes, and what an ablation leaves out."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math

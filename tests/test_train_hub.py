@@ -1,7 +1,5 @@
 """--push_to_hub against the loopback Hub: what arrives, and what is left where nothing does."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """A training that ends early goes on as if it had not: killed, interrupted, out of disk space, or badly copied."""
 
-from __future__ import annotations
-
 import json
 import os
 import shlex

@@ -1,7 +1,5 @@
 """The samples of a training, its configuration and schedule, and the parts that train.py is made of."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

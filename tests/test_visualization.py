@@ -1,7 +1,5 @@
 """sdpgan_hub/visualization.py: heat map, overlay, contour."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """training/vote.py and its core, training/metrics/poll.py: groups without names, votes kept, shares counted."""
 
-from __future__ import annotations
-
 import csv
 import re
 from collections import Counter

@@ -4,8 +4,6 @@ A process is forked from one that has imported train.py and has done nothing els
 all the same, with its own signals, environment and exit code.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import multiprocessing
 import os

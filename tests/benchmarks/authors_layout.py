@@ -4,8 +4,6 @@ Down- and up-convolutions are doubled without a non-linearity between them, and 
 network of the same doubled layout, decoder included. 72 GMAC (143 GFLOP) at 256 px and 64 channels.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -13,8 +13,6 @@ All take turns, so that a busy machine slows each alike: trust the ratios, of me
 memory is the growth of a process of its own that paints once, its networks loaded already.
 """
 
-from __future__ import annotations
-
 import argparse
 import statistics
 import sys

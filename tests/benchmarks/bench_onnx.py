@@ -8,8 +8,6 @@ CPU seconds are those of the whole process, which other programs on the machine 
 waits busily for a thread that another program keeps from running, so those need a machine whose load before was low.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import statistics

@@ -10,8 +10,6 @@ SDPGAN_SHARED, or the folder ``shared`` beside the checkout). Speed is one threa
 scikit-image, the fastest of several runs of each photo, and its ratio to SLIC alone in the same process.
 """
 
-from __future__ import annotations
-
 import os
 
 for library in ("OMP", "OPENBLAS", "MKL", "NUMBA"):

@@ -6,8 +6,6 @@ The photo is one of the Space's examples, enlarged. Peak memory is the process's
 decoding and encoding included.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import subprocess

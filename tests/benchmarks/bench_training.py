@@ -10,8 +10,6 @@ peak memory of a step with its weights, optimiser and buffers (on a CPU, what a 
 its measured bfloat16 peak follows. Photos are made up and VGG-19 has random weights: neither changes the cost.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import io

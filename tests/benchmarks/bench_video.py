@@ -9,8 +9,6 @@ before it. "calm" is measured along the flow of scenes, which lets such places s
 variance of the Laplacian beside that of the frames painted by themselves: below 1, the scene has blurred them.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import time

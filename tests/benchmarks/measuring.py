@@ -3,8 +3,6 @@
 Importing it puts the repository's root and tests/ on the path.
 """
 
-from __future__ import annotations
-
 import json
 import resource
 import sys

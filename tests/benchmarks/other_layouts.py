@@ -1,7 +1,5 @@
 """Generators of other papers as their authors publish them, with random weights, to measure against (never shipped)."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """FastMBD against the exact distance, its reconstruction against scikit-image's, and MB+ on drawn scenes."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

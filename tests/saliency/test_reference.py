@@ -1,7 +1,5 @@
 """What holds for all three references: sizes, ranges, odd inputs, refusals, and what importing them costs."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """RBD's parts against hand-computed values, SciPy's shortest paths and the energy they minimise."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
