@@ -27,7 +27,6 @@ from . import __version__, filters
 from .errors import SDPGANError, one_line
 from .files import write_whole
 from .networks import MIN_SIZE, SIZE_MULTIPLE, SaliencyFeatures
-from .pipeline import MARGIN_SHARE
 
 if TYPE_CHECKING:
     import onnx
@@ -220,7 +219,7 @@ def places(length: Any) -> Tensor:
 def margin(height: int, width: int, brush_size: int) -> Tensor:
     """That of `pipeline.Photo.framed`."""
     shorter = torch.minimum(torch.as_tensor(height), torch.as_tensor(width))
-    return (shorter + MARGIN_SHARE - 1) // MARGIN_SHARE if brush_size else torch.zeros_like(shorter)
+    return (shorter + filters.MARGIN_SHARE - 1) // filters.MARGIN_SHARE if brush_size else torch.zeros_like(shorter)
 
 
 def mirrored(side: int, edge: Tensor) -> Tensor:
@@ -236,10 +235,11 @@ def coarse_to_fine(height: int, width: int, brush_size: int) -> Tensor:
     """`filters.coarse_to_fine` as a tensor, one size a row."""
     own = torch.stack([torch.as_tensor(height), torch.as_tensor(width)])
     ratio = own.min().double() / brush_size if brush_size else torch.ones((), dtype=torch.float64)
-    later = torch.ceil(torch.log(ratio / 2) / math.log(filters.LARGEST_STEP)) * (ratio > filters.LARGEST_STEP)
+    later = torch.ceil(torch.log(ratio / filters.SECOND_STEP) / math.log(filters.LARGEST_STEP))
+    later = later * (ratio > filters.LARGEST_STEP)
     step = places((later + (ratio > filters.SMALLEST_STEP)).long()).double()
-    shares = torch.where(step == 0, 1 / ratio, (ratio / 2) ** ((step - 1) / later - 1))
-    smaller = (4 * torch.round(shares[:, None] * own.double() / 4)).clamp(min=16).long()
+    shares = torch.where(step == 0, 1 / ratio, (ratio / filters.SECOND_STEP) ** ((step - 1) / later - 1))
+    smaller = (4 * torch.round(shares[:, None] * own.double() / 4 - filters.TIE)).clamp(min=16).long()
     return torch.cat([smaller, own[None]])
 
 

@@ -23,8 +23,15 @@ NOISE_PERIOD = 1024
 """Rows and columns after which `smooth_noise` repeats itself."""
 NOISE_SCALES = (8, 16)
 """Distances in pixels between the random values of the layers of `smooth_noise`: those between broad strokes."""
+MARGIN_SHARE = 64
+"""Of the shorter side, the part by which a photo is mirrored beyond its border where it is painted at several sizes. At
+the border of what it sees, G paints a fringe of other colours, and that of the smallest size would be enlarged."""
 SMALLEST_STEP, LARGEST_STEP = 1.2, 2.5
 """By how much `coarse_to_fine` enlarges from one size to the next."""
+TIE = 0.01
+"""Taken off before a size is rounded, since the last digit of a share is not the same on every machine."""
+SECOND_STEP = 2 * (1 + 2 / MARGIN_SHARE)
+"""And from the first size to the second: 512 px with their margin are painted in two steps, at 256 px first."""
 REFINED_SIGMA = 1.0
 """Of a painting that was enlarged by about 2, `refined` keeps what a Gaussian of this many pixels leaves."""
 REFINED_REACH = round(3 * REFINED_SIGMA)
@@ -162,19 +169,18 @@ def along_lines(lines: Tensor, photo: Tensor) -> Tensor:
 def coarse_to_fine(height: int, width: int, brush_size: float) -> list[tuple[int, int]]:
     """The sizes at which a photo of `height` x `width` pixels is painted, one after the other; the last is its own.
 
-    At the first the shorter side is about `brush_size`, at the second twice that, or the photo's own up to
-    `LARGEST_STEP` times. So all larger photos have one painting at the second size, and each later size, at most
+    At the first the shorter side is about `brush_size`, at the second `SECOND_STEP` times that, or the photo's own up
+    to `LARGEST_STEP` times. So all larger photos have one painting at the second size, and each later size, at most
     `LARGEST_STEP` times the one before, adds what that cannot show (`refined`). The sides are multiples of 4. A photo
     of about `brush_size`, or below, is painted once. With a `brush_size` of 0 all are.
     """
     ratio = min(height, width) / brush_size if brush_size else 1
     shares = [1 / ratio] if ratio > SMALLEST_STEP else []
     if ratio > LARGEST_STEP:
-        steps = math.ceil(math.log(ratio / 2) / math.log(LARGEST_STEP))
-        shares += [(ratio / 2) ** (step / steps - 1) for step in range(steps)]
-    return [(max(16, 4 * round(share * height / 4)), max(16, 4 * round(share * width / 4))) for share in shares] + [
-        (height, width)
-    ]
+        steps = math.ceil(math.log(ratio / SECOND_STEP) / math.log(LARGEST_STEP))
+        shares += [(ratio / SECOND_STEP) ** (step / steps - 1) for step in range(steps)]
+    sides = [[max(16, 4 * round(share * side / 4 - TIE)) for side in (height, width)] for share in shares]
+    return [(tall, wide) for tall, wide in sides] + [(height, width)]
 
 
 def underpainted(painting: Tensor, photo: Tensor, saliency: Tensor | None) -> Tensor:

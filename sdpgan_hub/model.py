@@ -64,7 +64,7 @@ class SDPGAN(
         noise: amplitude of the smooth noise that G paints flat areas from (`filters.smooth_noise`); 0 in the paper.
         brush_size: the shorter side, in pixels, at which larger photos are painted first, with strokes that are broad
             in the end; from there they are painted coarse to fine (`filters.coarse_to_fine`, `filters.underpainted`,
-            `filters.refined`), mirrored beyond their border (`pipeline.MARGIN_SHARE`), which keeps it free of fringes.
+            `filters.refined`), mirrored beyond their border (`filters.MARGIN_SHARE`), which keeps it free of fringes.
             0 (the paper): once, at their own size.
         keep_detail: the share, 0 to 1, of the photo's fine structure that paintings have where S is highest
             (`filters.keep_detail`); 0 in the paper.

@@ -39,9 +39,6 @@ SMALLEST_TILE = 64
 """That tile="auto" takes however little memory is free."""
 ENLARGED_SIDE = 1024
 """Of the tiles in which a painting at `max_size` is brought to the photo's size."""
-MARGIN_SHARE = 64
-"""Of the shorter side, the part by which a photo is mirrored beyond its border where it is painted at several sizes. At
-the border of what it sees, G paints a fringe of other colours, and that of the smallest size would be enlarged."""
 STATISTICS_SIZE = 512
 """The longer side, in pixels, of the copy that gives the tiles of models with instance norm their statistics."""
 
@@ -113,7 +110,7 @@ class Photo:
 
     def framed(self, brush_size: int) -> Photo:
         """The same with the margin that a style of this `brush_size` wants."""
-        return Photo(self.values, self.signed, -(-min(self.own_size) // MARGIN_SHARE) if brush_size else 0)
+        return Photo(self.values, self.signed, -(-min(self.own_size) // filters.MARGIN_SHARE) if brush_size else 0)
 
     def within(self, box: Box) -> Box:
         """What of a box is neither margin nor padding."""
