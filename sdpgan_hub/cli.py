@@ -60,8 +60,9 @@ KEPT = (
 
 FILMS = (
     f"Videos ({', '.join(files.VIDEO_SUFFIXES)}) are painted steadily, with their sound, times and turn, into "
-    f"{', '.join(VIDEO_FORMATS)}, those of folders too; this takes {files.INSTALL_VIDEO}. A video that was stopped "
-    "goes on when the same command is given again; until then its frames lie in a hidden folder beside the output."
+    f"{', '.join(VIDEO_FORMATS)}, those of folders too; this takes {files.INSTALL_VIDEO}. A video that was stopped, "
+    "or failed for want of room, goes on when the same command is given again; until then its frames lie in a hidden "
+    "folder beside the output."
 )
 
 SEVERAL = (
