@@ -6,6 +6,7 @@ installed. Written: the formats of `OUTPUT_FORMATS`.
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import math
 import os
@@ -345,16 +346,35 @@ def write_whole(path: str | os.PathLike, content: bytes) -> None:
 
 
 def files_below(folder: str | os.PathLike) -> list[Path]:
-    """Every file below `folder`, sorted; hidden files and folders passed over, each linked folder entered once."""
+    """Every file below `folder`, sorted; hidden files and folders passed over, each linked folder entered once.
+
+    A folder below it that may not be read is left out with an SDPGANWarning.
+
+    Raises:
+        SDPGANError: `folder` itself cannot be read.
+    """
+
+    root = Path(folder)
+
+    def leave_out(error: OSError) -> None:
+        if error.filename == os.fspath(root):
+            raise SDPGANError(f"{root} cannot be read: {error.strerror}.") from error
+        message = f"{error.filename} cannot be read ({error.strerror}), and what is in it is left out."
+        warnings.warn(message, SDPGANWarning, stacklevel=3)
+
     found: list[Path] = []
     entered: set[str] = set()
-    waiting = [Path(folder)]
+    waiting = [root]
     for start in waiting:  # links to folders are added at the end, after all that is really there
-        for parent, folders, names in os.walk(start, followlinks=False):
+        for parent, folders, names in os.walk(start, onerror=leave_out, followlinks=False):
             if os.path.realpath(parent) in entered:
                 folders.clear()
                 continue
             entered.add(os.path.realpath(parent))
+            if not os.access(parent, os.X_OK):  # its names can be listed, and none of it be opened
+                leave_out(PermissionError(errno.EACCES, os.strerror(errno.EACCES), parent))
+                folders.clear()
+                continue
             folders[:] = [name for name in sorted(folders) if not name.startswith(".")]
             waiting += [Path(parent, name) for name in folders if os.path.islink(os.path.join(parent, name))]
             found += [Path(parent, name) for name in names if not name.startswith(".")]

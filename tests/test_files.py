@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from assertions import refusal
+from assertions import not_root, refusal
 from PIL import Image, ImageDraw
 
 from sdpgan_hub import files
@@ -280,6 +280,22 @@ def test_hidden_folders_are_passed_over_and_links_are_followed_once(tmp_path):
         pytest.skip("this system makes no links")
     found = [path.relative_to(root).as_posix() for path in files.files_below(root)]
     assert found == ["a link/deep/f.png", "a link/e.png", "a.png", "g.png", "sub/b.png"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+@pytest.mark.parametrize("mode", [0, 0o444])
+def test_a_folder_that_may_not_be_read_is_named_and_left_out(tmp_path, monkeypatch, mode):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "open/b.png", "closed/c.png", "closed/below/d.png"):
+        Path("photos", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("photos", name).touch()
+    Path("photos/closed").chmod(mode)
+    with not_root(), pytest.warns(SDPGANWarning) as noted:
+        found = files.files_below("photos")
+        refusal(lambda: files.files_below("photos/closed/"), "photos/closed cannot be read")
+    Path("photos/closed").chmod(0o755)
+    assert [path.as_posix() for path in found] == ["photos/a.png", "photos/open/b.png"]
+    assert [str(warning.message).split()[0] for warning in noted] == ["photos/closed"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
