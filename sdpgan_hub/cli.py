@@ -243,7 +243,8 @@ def _add_files(parser: argparse.ArgumentParser, default_output: str) -> None:
     parser.add_argument(
         "--keep-metadata",
         action="store_true",
-        help="keep the date, author and copyright of the photo's EXIF data; never the place (not in GIF and BMP)",
+        help="keep the date, author and copyright of the photo's EXIF data, the latter two else of XMP or IPTC; never "
+        "the place (not in GIF and BMP)",
     )
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace results that exist; never an input")
