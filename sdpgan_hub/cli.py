@@ -18,7 +18,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
@@ -60,8 +60,9 @@ KEPT = (
 
 FILMS = (
     f"Videos ({', '.join(files.VIDEO_SUFFIXES)}) are painted steadily, with their sound, times and turn, into "
-    f"{', '.join(VIDEO_FORMATS)}, those of folders too; this takes {files.INSTALL_VIDEO}. A video that was stopped "
-    "goes on when the same command is given again; until then its frames lie in a hidden folder beside the output."
+    f"{', '.join(VIDEO_FORMATS)}, those of folders too; this takes {files.INSTALL_VIDEO}. A video that was stopped, "
+    "or failed for want of room, goes on when the same command is given again; until then its frames lie in a hidden "
+    "folder beside the output."
 )
 
 SEVERAL = (
@@ -242,7 +243,8 @@ def _add_files(parser: argparse.ArgumentParser, default_output: str) -> None:
     parser.add_argument(
         "--keep-metadata",
         action="store_true",
-        help="keep the date, author and copyright of the photo's EXIF data; never the place (not in GIF and BMP)",
+        help="keep the date, author and copyright of the photo's EXIF data, the latter two else of XMP or IPTC; never "
+        "the place (not in GIF and BMP)",
     )
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--overwrite", action="store_true", help="replace results that exist; never an input")
@@ -357,13 +359,21 @@ def _read_mask(path: str) -> Tensor:
     """The mask of all photos, 1 or 3 x H x W, read once."""
     from . import imaging
 
+    with _saying_warnings():
+        return imaging.read(path).mask[0]
+
+
+@contextlib.contextmanager
+def _saying_warnings() -> Iterator[None]:
+    """Says on stderr what is warned of inside."""
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", SDPGANWarning)
-        mask = imaging.read(path).mask[0]
-    for warning in noted:
-        print(f"warning: {warning.message}", file=sys.stderr)
-    return mask
+        try:
+            yield
+        finally:
+            for warning in noted:
+                print(f"warning: {warning.message}", file=sys.stderr)
 
 
 def run_export(options: argparse.Namespace, _: Processes) -> int:
@@ -497,7 +507,8 @@ def plan(options: argparse.Namespace, tag: str, default_suffix: Callable[[str], 
             if output == STANDARD:
                 raise UsageError(f"stdout takes one image, and {root} is a folder.")
             films = options.command == "stylize" and files.can_read_video()
-            jobs += _folder_jobs(Path(root), target, suffix_of, jobs.passed_over, films)
+            with _saying_warnings():
+                jobs += _folder_jobs(Path(root), target, suffix_of, jobs.passed_over, films)
         else:
             path = Path(root)
             name = path.stem + suffix_of(path.suffix.lower())
@@ -515,8 +526,13 @@ def plan(options: argparse.Namespace, tag: str, default_suffix: Callable[[str], 
 
 
 def _checked_input(name: str) -> str:
-    if name != STANDARD and not Path(name).exists():
-        raise UsageError(f"{name}: no such file or folder.")
+    try:
+        if name != STANDARD:
+            os.stat(name)
+    except PermissionError as error:
+        raise UsageError(f"{name} may not be read: permission denied.") from error
+    except OSError as error:
+        raise UsageError(f"{name}: no such file or folder.") from error
     return name
 
 

@@ -6,6 +6,7 @@ installed. Written: the formats of `OUTPUT_FORMATS`.
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import math
 import os
@@ -18,10 +19,11 @@ from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, cast
+from xml.etree import ElementTree
 
 import numpy as np
 import PIL.Image
-from PIL import ExifTags, ImageOps
+from PIL import ExifTags, ImageFile, ImageOps, IptcImagePlugin
 
 from . import color
 from .errors import SDPGANError, SDPGANWarning
@@ -66,6 +68,7 @@ KEPT_EXIF = (0x0132, 0x013B, 0x8298, 0x9C9D)
 KEPT_EXIF_OF_THE_CAMERA = (0x9003, 0x9004, 0x9010, 0x9011, 0x9012, 0x9290, 0x9291, 0x9292)
 """When the photo was taken and digitized, with time zone and fractions of a second."""
 EXIF_IFD = 0x8769
+XMP_NAMES = {"dc": "http://purl.org/dc/elements/1.1/", "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#"}
 SUBFILE_TYPE, THUMBNAIL_OR_MASK, BITS, COMPRESSION, PLANAR_CONFIGURATION = 254, 1 | 4, 258, 259, 284
 
 MISSING_ROWS, MISSING_SHARE = 32, 0.05
@@ -80,7 +83,8 @@ class Belongings:
     Attributes:
         profile: its ICC profile.
         dpi: pixels an inch, horizontally and vertically.
-        metadata: of the EXIF data when the photo was taken, by whom and whose it is; never where.
+        metadata: of the EXIF data when the photo was taken, by whom and whose it is; never where. By whom and whose
+            is taken from XMP or IPTC where EXIF does not say.
         plays: how often an animation runs, 0 for ever.
         durations: of each frame, in milliseconds.
     """
@@ -345,16 +349,35 @@ def write_whole(path: str | os.PathLike, content: bytes) -> None:
 
 
 def files_below(folder: str | os.PathLike) -> list[Path]:
-    """Every file below `folder`, sorted; hidden files and folders passed over, each linked folder entered once."""
+    """Every file below `folder`, sorted; hidden files and folders passed over, each linked folder entered once.
+
+    A folder below it that may not be read is left out with an SDPGANWarning.
+
+    Raises:
+        SDPGANError: `folder` itself cannot be read.
+    """
+
+    root = Path(folder)
+
+    def leave_out(error: OSError) -> None:
+        if error.filename == os.fspath(root):
+            raise SDPGANError(f"{root} cannot be read: {error.strerror}.") from error
+        message = f"{error.filename} cannot be read ({error.strerror}), and what is in it is left out."
+        warnings.warn(message, SDPGANWarning, stacklevel=3)
+
     found: list[Path] = []
     entered: set[str] = set()
-    waiting = [Path(folder)]
+    waiting = [root]
     for start in waiting:  # links to folders are added at the end, after all that is really there
-        for parent, folders, names in os.walk(start, followlinks=False):
+        for parent, folders, names in os.walk(start, onerror=leave_out, followlinks=False):
             if os.path.realpath(parent) in entered:
                 folders.clear()
                 continue
             entered.add(os.path.realpath(parent))
+            if not os.access(parent, os.X_OK):  # its names can be listed, and none of it be opened
+                leave_out(PermissionError(errno.EACCES, os.strerror(errno.EACCES), parent))
+                folders.clear()
+                continue
             folders[:] = [name for name in sorted(folders) if not name.startswith(".")]
             waiting += [Path(parent, name) for name in folders if os.path.islink(os.path.join(parent, name))]
             found += [Path(parent, name) for name in names if not name.startswith(".")]
@@ -449,15 +472,33 @@ def _is_beside(image: PIL.Image.Image, number: int) -> bool:
 
 def _metadata(image: PIL.Image.Image) -> PIL.Image.Exif:
     kept = PIL.Image.Exif()
+    for tag, text in _credits(image):
+        if text:
+            kept[tag] = text
     with suppress(Exception):  # as in `upright`
         exif = image.getexif()
         for tag in KEPT_EXIF:
-            if tag in exif:  # a text as the file's own bytes, UTF-8 for one: of a str Pillow writes what is ASCII
+            if str(exif.get(tag, "")).strip("\0 "):
+                # a text as the file's own bytes, UTF-8 for one: of a str Pillow writes what is ASCII
                 kept[tag] = exif[tag].encode("latin-1") if isinstance(exif[tag], str) else exif[tag]
         camera = exif.get_ifd(EXIF_IFD)
         if times := {tag: camera[tag] for tag in KEPT_EXIF_OF_THE_CAMERA if tag in camera}:
             kept[EXIF_IFD] = times
     return kept
+
+
+def _credits(image: PIL.Image.Image) -> Iterator[tuple[int, bytes]]:
+    """EXIF's tags of artist and copyright, with what IPTC and then XMP say of them, and of nothing else."""
+    with suppress(Exception):
+        iptc: Any = IptcImagePlugin.getiptcinfo(cast(ImageFile.ImageFile, image))
+        for tag, number in ((ExifTags.Base.Artist, 80), (ExifTags.Base.Copyright, 116)):
+            texts = iptc.get((2, number), b"")
+            yield tag, b"; ".join(texts if isinstance(texts, list) else [texts])
+    with suppress(Exception):
+        xmp = ElementTree.fromstring(image.info["xmp"].rstrip(b"\0 "))
+        for tag, name, count in ((ExifTags.Base.Artist, "creator", None), (ExifTags.Base.Copyright, "rights", 1)):
+            items = xmp.findall(f".//dc:{name}//rdf:li", XMP_NAMES)[:count]  # of rights, the first language
+            yield tag, "; ".join(item.text or "" for item in items).encode()
 
 
 def _plays(image: PIL.Image.Image) -> int:

@@ -1,8 +1,9 @@
 """Video files painted frame by frame, steadily, with their sound and their times. Needs PyAV: the extra `video`.
 
 A film is painted in segments of `SEGMENT` frames, each a small video in a hidden folder beside the result, together
-with what the next one takes over. Where painting was stopped, the same call goes on after the last whole segment. In
-the end the segments are joined without encoding them again, and the sound and the subtitles are copied as they are.
+with what the next one takes over. Where painting was stopped or failed, as on a full disk, the same call goes on after
+the last whole segment; a folder from which it could not is removed. In the end the segments are joined without encoding
+them again, and the sound and the subtitles are copied as they are.
 Memory holds a frame, the one before and the encoder, however long the film is.
 """
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 SEGMENT = 24
 """Frames that are painted before they are safe from a kill."""
+UNFINISHED_SEGMENT, WHOLE = "unfinished", "whole"
+"""What is being written in a film's folder: a segment, and the result."""
 H264 = ("libx264", {"crf": "18", "preset": "medium"})
 ENCODERS = {
     "mp4": H264,
@@ -83,7 +86,7 @@ def stylize(
         quiet: no progress bar on stderr.
 
     Raises:
-        SDPGANError: if PyAV is missing, the source is no whole video, or the target cannot hold it.
+        SDPGANError: if PyAV is missing, the source is no whole video, the target cannot hold it, or `paint` fails.
     """
     source, target = Path(source), Path(target)
     if not can_read_video():
@@ -95,11 +98,11 @@ def stylize(
         film = Film(source, format)
     with film:
         film.check_holds(target)
-        work = _Work(source, target, film, settings)
-        with _errors(source):
-            work.paint(paint, quiet)
-        with _writing(target):
-            work.join(keep_metadata)
+        with _Work(source, target, film, settings) as work:
+            with _errors(source):
+                work.paint(paint, quiet)
+            with _writing(target):
+                work.join(keep_metadata)
 
 
 class Film:
@@ -202,16 +205,34 @@ class _Work:
 
         self.film, self.target = film, target
         self.folder = target.with_name(f".{target.name}{UNFINISHED}")
+        self.state = self.folder / "state.npz"
         self.scene, self.progress = Scene(), Progress()
         file, versions = source.stat(), [__version__, av.__version__]
         of_film = [str(source.resolve()), str(file.st_size), str(file.st_mtime_ns)]
         self.identity = json.dumps([*of_film, *versions, settings, target.suffix.lower()])
         self._take_up()
 
+    def __enter__(self) -> _Work:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
+        """After a failure, keeps what the same call goes on from, and says so; else removes the folder."""
+        import av
+
+        again = isinstance(error and error.__cause__, av.error.InvalidDataError)  # the same call would fail again
+        if error is None or again or not self.state.exists():
+            shutil.rmtree(self.folder, ignore_errors=True)
+        elif isinstance(error, Exception):
+            for name in (UNFINISHED_SEGMENT, WHOLE):  # what is written may have filled the disk
+                self._path(name).unlink(missing_ok=True)
+            said = str(error) if isinstance(error, SDPGANError) else one_line(error)
+            kept = f"what is painted of {self.target} stays in {self.folder}, and the same command goes on from there"
+            raise SDPGANError(f"{said.rstrip('.')}; {kept}.") from error
+
     def _take_up(self) -> None:
         """Goes on with what lies there, if it was begun with the same film and settings; else begins."""
         try:
-            with np.load(self.folder / "state.npz", allow_pickle=False) as state:
+            with np.load(self.state, allow_pickle=False) as state:
                 if str(state["identity"]) == self.identity:
                     self.scene.resume(state)
                     times, durations = state["times"].tolist(), state["durations"].tolist()
@@ -222,8 +243,11 @@ class _Work:
             self.scene = Scene()
             shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}{self.target.suffix.lower()}"
+
     def _segment(self, number: int) -> Path:
-        return self.folder / f"{number:06}{self.target.suffix.lower()}"
+        return self._path(f"{number:06}")
 
     def _save(self) -> None:
         """Counts the last segment among those that are safe: one file, replaced at once."""
@@ -232,7 +256,7 @@ class _Work:
         numbers = {"segments": done.segments, "times": done.times, "durations": done.durations}
         arrays: dict[str, Any] = {**{k: np.array(v) for k, v in numbers.items()}, **self.scene.state()}
         np.savez(buffer, identity=self.identity, **arrays)
-        write_whole(self.folder / "state.npz", buffer.getvalue())
+        write_whole(self.state, buffer.getvalue())
 
     def paint(self, paint: Paint, quiet: bool) -> None:
         """Paints what is not painted yet."""
@@ -255,8 +279,7 @@ class _Work:
             warnings.warn(message, SDPGANWarning, stacklevel=2)
 
     def _paint_segment(self, first: av.VideoFrame, others: Iterator[av.VideoFrame], paint: Paint, bar: tqdm) -> None:
-        path = self._segment(self.progress.segments)
-        unfinished = path.with_name(f"unfinished{path.suffix}")
+        path, unfinished = self._segment(self.progress.segments), self._path(UNFINISHED_SEGMENT)
         with _writing(self.target):
             self.folder.mkdir(parents=True, exist_ok=True)
         turn = Turn(self.film.matrix)
@@ -274,11 +297,11 @@ class _Work:
         self._save()
 
     def join(self, keep_metadata: bool) -> None:
-        """Puts the segments and the sound into the result, and removes the folder."""
+        """Puts the segments and the sound into the result."""
         import av
 
         film = self.film
-        unfinished = self.folder / f"whole{self.target.suffix.lower()}"
+        unfinished = self._path(WHOLE)
         options = {}
         if film.format in ("mp4", "mov"):
             options = {"movflags": "faststart", "movie_timescale": str(film.time_base.denominator)}
@@ -301,7 +324,6 @@ class _Work:
             for packet in heapq.merge(*packets, key=lambda packet: (packet.dts or 0) * packet.time_base):
                 result.mux(packet)
         os.replace(unfinished, self.target)
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _pictures(self, stream: av.VideoStream) -> Iterator[av.Packet]:
         """The packets of all segments, one of each frame, with the times of the film."""

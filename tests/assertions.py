@@ -1,6 +1,8 @@
 """What tests in several files say of what they test."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -22,3 +24,17 @@ def one_line(capsys: pytest.CaptureFixture) -> str:
     errors = capsys.readouterr().err
     assert errors.count("\n") == 1, errors
     return errors
+
+
+@contextmanager
+def not_root() -> Iterator[None]:
+    """As one whom permissions bind, root or not; all in the working folder can be used by relative paths."""
+    os.chmod(".", 0o755)
+    is_root = os.getuid() == 0
+    if is_root:
+        os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.setresuid(0, 0, 0)

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from assertions import one_line
+from assertions import not_root, one_line
 from PIL import Image
 
 import sdpgan_hub
@@ -60,6 +60,21 @@ def pixels(path: str | Path) -> np.ndarray:
 
 
 # stylize
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+def test_a_folder_that_may_not_be_read_is_named_and_the_others_are_painted(here, tiny, capsys):
+    Path("photos/closed").mkdir(mode=0)
+    Path("photos.tiny").mkdir(mode=0o777)
+    for name in ("a.png", "B.jpg", "nested/c.webp"):
+        Path("photos.tiny", name).parent.mkdir(exist_ok=True)
+        Path("photos.tiny", name).touch()
+    with not_root():
+        assert main(["stylize", "photos", "--style", str(tiny), "--skip-existing"]) == 0
+        assert main(["stylize", "photos/closed/d.png", "--style", str(tiny)]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 3 and "photos/closed" in said[0] and "3 there already" in said[1]
+    assert "photos/closed/d.png may not be read" in said[2]
 
 
 def test_without_o_the_result_lies_beside_the_photo_and_its_path_is_printed(here, tiny, capsys):

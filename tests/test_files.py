@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from assertions import refusal
+from assertions import not_root, refusal
 from PIL import Image, ImageDraw
 
 from sdpgan_hub import files
@@ -280,6 +280,61 @@ def test_hidden_folders_are_passed_over_and_links_are_followed_once(tmp_path):
         pytest.skip("this system makes no links")
     found = [path.relative_to(root).as_posix() for path in files.files_below(root)]
     assert found == ["a link/deep/f.png", "a link/e.png", "a.png", "g.png", "sub/b.png"]
+
+
+XMP = """<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/"><r:RDF
+ xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><r:Description xmlns:d="http://purl.org/dc/elements/1.1/"
+ xmlns:e="http://ns.adobe.com/exif/1.0/" e:GPSLatitude="48,51N"><d:creator><r:Seq><r:li>Zoë</r:li><r:li>Bo</r:li>
+</r:Seq></d:creator><d:rights><r:Alt><r:li xml:lang="x-default">© Zoë &amp; Bo</r:li><r:li xml:lang="de">anders</r:li>
+</r:Alt></d:rights></r:Description></r:RDF></x:xmpmeta><?xpacket end="w"?>""".encode()
+
+
+def with_iptc(datasets: dict[int, list[bytes]]) -> dict[str, bytes]:
+    """Settings of a JPEG file that has these texts of IPTC's second record in Photoshop's segment."""
+    sets = [(number, text) for number, texts in datasets.items() for text in texts]
+    block = b"".join(b"\x1c\x02" + bytes([number]) + len(text).to_bytes(2, "big") + text for number, text in sets)
+    content = b"Photoshop 3.0\x008BIM\x04\x04\0\0" + len(block).to_bytes(4, "big") + block + b"\0" * (len(block) % 2)
+    return {"extra": b"\xff\xed" + (len(content) + 2).to_bytes(2, "big") + content}
+
+
+@pytest.mark.parametrize(
+    ("format", "settings", "artist", "copyright"),
+    [
+        ("JPEG", {"xmp": XMP}, "Zoë; Bo", "© Zoë & Bo"),
+        ("WEBP", {"xmp": XMP}, "Zoë; Bo", "© Zoë & Bo"),
+        ("JPEG", {"xmp": XMP, "artist": " \0"}, "Zoë; Bo", "© Zoë & Bo"),
+        ("JPEG", {"xmp": XMP, "artist": "Ada"}, "Ada", "© Zoë & Bo"),
+        ("JPEG", with_iptc({80: [b"Zo\xc3\xab", b"Bo"], 90: [b"Paris"]}), "Zoë; Bo", None),
+        ("JPEG", {"xmp": XMP, **with_iptc({80: [b"Di"], 116: [b"(c)"]})}, "Zoë; Bo", "© Zoë & Bo"),
+        ("JPEG", {"xmp": XMP[:200], **with_iptc({116: [b"(c)"]})}, None, "(c)"),
+        ("JPEG", {}, None, None),
+    ],
+)  # fmt: skip
+def test_author_and_copyright_are_those_of_exif_else_of_xmp_else_of_iptc(format, settings, artist, copyright):
+    settings, exif = dict(settings), Image.Exif()
+    if "artist" in settings:
+        exif[0x013B] = settings.pop("artist")
+    _, belongings = encoded_again(saved(scene(), format, exif=exif, **settings), "JPEG")
+    data = files.encode([scene()], "JPEG", belongings, keep_metadata=True)
+    with Image.open(io.BytesIO(data)) as result:
+        kept = {tag: text.encode("latin-1").decode() for tag, text in result.getexif().items()}
+    assert kept == {tag: text for tag, text in ((0x013B, artist), (0x8298, copyright)) if text}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+@pytest.mark.parametrize("mode", [0, 0o444])
+def test_a_folder_that_may_not_be_read_is_named_and_left_out(tmp_path, monkeypatch, mode):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "open/b.png", "closed/c.png", "closed/below/d.png"):
+        Path("photos", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("photos", name).touch()
+    Path("photos/closed").chmod(mode)
+    with not_root(), pytest.warns(SDPGANWarning) as noted:
+        found = files.files_below("photos")
+        refusal(lambda: files.files_below("photos/closed/"), "photos/closed cannot be read")
+    Path("photos/closed").chmod(0o755)
+    assert [path.as_posix() for path in found] == ["photos/a.png", "photos/open/b.png"]
+    assert [str(warning.message).split()[0] for warning in noted] == ["photos/closed"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")

@@ -17,7 +17,7 @@ import pytest
 import torch
 from assertions import one_line, refusal
 
-from sdpgan_hub import SDPGAN, files, video
+from sdpgan_hub import SDPGAN, SDPGANError, files, video
 from sdpgan_hub.cli import main
 
 av = pytest.importorskip("av", reason='PyAV is not installed: pip install "sdpgan_hub[video]"')
@@ -181,11 +181,11 @@ def test_a_film_that_was_killed_goes_on_after_its_last_segment_and_ends_as_it_wo
     assert all(np.array_equal(pixels(a), pixels(b)) for a, b in zip(again, whole, strict=True))
 
 
-def stopped_after(frames: int):
+def stopped_after(frames: int, error: type[BaseException] | BaseException = KeyboardInterrupt):
     def paint(photo: np.ndarray, scene: object) -> np.ndarray:
         paint.count += 1
         if paint.count > frames:
-            raise KeyboardInterrupt
+            raise error
         return photo
 
     paint.count = 0
@@ -217,7 +217,40 @@ def test_a_full_disk_is_said_of_the_result_and_not_of_the_film(here):
         said = refusal(lambda: video.stylize("in.mp4", "out.mp4", leave, ""), "out.mp4", os.strerror(errno.EFBIG))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
-    assert "in.mp4" not in said
+    assert "in.mp4" not in said and not Path(".out.mp4.unfinished").exists()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no luck"), SDPGANError("no luck.")])
+def test_a_film_that_failed_keeps_what_the_same_call_goes_on_from_and_says_so(here, monkeypatch, error):
+    monkeypatch.setattr(video, "SEGMENT", 4)
+    make("in.mp4")
+    folder = Path(".out.mp4.unfinished")
+    refusal(lambda: video.stylize("in.mp4", "out.mp4", stopped_after(9, error), ""), "no luck;", folder)
+    assert {path.name for path in folder.iterdir()} == {"000000.mp4", "000001.mp4", "state.npz"}
+    counting = stopped_after(99)
+    video.stylize("in.mp4", "out.mp4", counting, "")
+    assert counting.count == 2 and not folder.exists()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no luck"), SDPGANError("no luck."), KeyboardInterrupt()])
+def test_a_film_that_failed_in_its_first_segment_leaves_nothing_behind(here, error):
+    make("in.mp4")
+    with pytest.raises(type(error)):
+        video.stylize("in.mp4", "out.mp4", stopped_after(3, error), "")
+    assert [path.name for path in here.iterdir()] == ["in.mp4"]
+
+
+def test_a_film_that_cannot_be_decoded_to_its_end_leaves_nothing_behind(here, monkeypatch):
+    monkeypatch.setattr(video, "SEGMENT", 4)
+    make("in.mp4", sound=False)
+    with av.open("in.mp4") as film:
+        packets = [(packet.pos, packet.size) for packet in film.demux(video=0) if packet.size]
+    content = bytearray(Path("in.mp4").read_bytes())
+    for position, size in packets[7:]:
+        content[position : position + size] = b"\xff" * size
+    Path("in.mp4").write_bytes(content)
+    refusal(lambda: video.stylize("in.mp4", "out.mp4", leave, ""), "in.mp4", "decoded")
+    assert [path.name for path in here.iterdir()] == ["in.mp4"]
 
 
 def test_a_stopped_film_begins_anew_with_another_mask_in_the_same_file(here, tiny, monkeypatch):
