@@ -529,10 +529,10 @@ def _checked_input(name: str) -> str:
     try:
         if name != STANDARD:
             os.stat(name)
-    except PermissionError as error:
-        raise UsageError(f"{name} may not be read: permission denied.") from error
-    except OSError as error:
-        raise UsageError(f"{name}: no such file or folder.") from error
+    except PermissionError:
+        raise UsageError(f"{name} may not be read: permission denied.") from None
+    except OSError:
+        raise UsageError(f"{name}: no such file or folder.") from None
     return name
 
 
