@@ -33,7 +33,7 @@ BATCH_PIXELS = 512 * 512
 """Images of one size share a batch up to this many pixels; a larger image is a batch of its own."""
 WHOLE_BYTES = 2 * 2**30
 """With tile="auto", what takes less, and less than half of the free memory, is painted whole."""
-TILE_BYTES = 3 * 2**27
+TILE_BYTES = 5 * 2**26
 """What a tile of tile="auto" takes."""
 SMALLEST_TILE = 64
 """That tile="auto" takes however little memory is free."""
