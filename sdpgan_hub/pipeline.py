@@ -183,9 +183,11 @@ class Painter:
                 (len(self.photo.values), 3, *size), dtype=torch.float32, device=self.model.device
             )  # fmt: skip
             for core in cores:
+                kept = self.photo.within(core) if last else core
+                if kept[0] == kept[1] or kept[2] == kept[3]:
+                    continue
                 outer = _widened(core, tile, self.overlap(wanted), size)
                 result = self.tile(size, outer, below, wanted, statistics, refining=step > 2)
-                kept = self.photo.within(core) if last else core
                 result = _cut(result, outer, kept)
                 if differences is None:
                     top, bottom, left, right = (place - self.photo.margin for place in kept)

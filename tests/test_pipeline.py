@@ -152,6 +152,13 @@ def test_a_style_of_several_sizes_sees_the_photo_mirrored_beyond_its_border(phot
     assert framed.within((0, 212, 40, 180)) == (3, 206, 40, 174)
 
 
+def test_tiles_that_are_all_margin_are_left_out(photo: np.ndarray, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(pipeline.filters, "MARGIN_SHARE", 8)  # 22 px
+    model = built({**NOISY, "brush_size": 256})
+    whole, tiled = (model.stylize(photo, tile=tile, strength=0.5) for tile in (None, 16))
+    assert levels_apart(whole, tiled) <= 1
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 def test_tiles_of_every_dtype_and_of_grey_and_of_a_batch(photo: np.ndarray, dtype: str):
     model = built(NOISY)
