@@ -80,6 +80,7 @@ def export(model: SDPGAN, path: str | os.PathLike, style: str = "a style") -> fl
     except ImportError as error:
         raise SDPGANError(f'Export needs {error.name}: pip install "sdpgan_hub[onnx]".') from error
     model = copy.deepcopy(model).to("cpu", torch.float32).eval()
+    model.generator.bf16 = False  # the file is float32
     content = _graph(model, style).SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     difference = float(np.max([_difference(model, session, size) for size in _check_sizes(model)]))

@@ -198,8 +198,9 @@ class SDPGAN(
                 photo's size. Bounds time and memory at the price of detail.
             tile: a photo is painted whole where that takes 2 GB at most and there is room, else in overlapping tiles
                 ("auto"); in tiles of this many pixels a side; or whole at any price (None). Tiles change no pixel by
-                more than a grey level where normalization is "pixel". Models with "instance" paint tiles by the mean
-                and variance of a copy of 512 px (URST: Chen et al., AAAI 2022), not by those of the photo.
+                more than a grey level where normalization is "pixel", or by a few in bfloat16. Models with "instance"
+                paint tiles by the mean and variance of a copy of 512 px (URST: Chen et al., AAAI 2022), not by those of
+                the photo.
             brush: how broad the strokes are beside the style's own, from above 0; 2 doubles them, and the photo is then
                 painted first at half of `brush_size`, or of its own size where `brush_size` is 0. Strokes cannot be
                 finer than those painted at the photo's own size.

@@ -125,11 +125,10 @@ class Photo:
         top, bottom, left, right = box
         rows, columns = self._places[0][top:bottom], self._places[1][left:right]
         part = self.values[..., rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
-        part = part if self.signed else imaging.to_signed(part)
         for dim, places in ((-2, rows), (-1, columns)):
             if (np.diff(places) != 1).any():
                 part = part.index_select(dim, torch.from_numpy(places - places.min()).to(part.device))
-        return part
+        return part if self.signed else imaging.to_signed(part)
 
     def part(self, size: tuple[int, int], box: Box) -> Tensor:
         """A part of the photo resized to `size`, N x 3 x h x w in [-1, 1]."""

@@ -9,7 +9,7 @@ import torch
 from hub_server import hub  # noqa: F401
 from training_fixtures import images, inception, launcher, trainer, vgg_weights  # noqa: F401
 
-from sdpgan_hub import SDPGAN
+from sdpgan_hub import SDPGAN, networks
 
 
 def beside_the_checkout(part: str) -> Path:
@@ -26,6 +26,14 @@ def tiny(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("styles") / "tiny"
     SDPGAN(base_channels=4, residual_blocks=1).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def float32():
+    """Equations are tested in float32 on every processor; the tests of bfloat16 set it by themselves."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(networks, "has_amx", lambda: False)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from assertions import refusal
 from torch import nn
 
+from sdpgan_hub import networks
 from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.networks import (
     MIN_SIZE,
@@ -182,6 +183,37 @@ def test_pixel_norm_divides_each_pixel_by_the_root_mean_square_of_its_channels()
     expected = values / np.sqrt((values**2).mean(1, keepdims=True))
     np.testing.assert_allclose(PixelNorm()(x).numpy(), expected, rtol=1e-5)
     assert torch.equal(PixelNorm()(torch.zeros(1, 4, 2, 2)), torch.zeros(1, 4, 2, 2))
+
+
+def test_bf16_is_for_convolutions_after_the_last_concatenation(monkeypatch):
+    monkeypatch.setattr(networks, "has_amx", lambda: True)
+    model = Generator(4, 2, "bilinear", feature_concatenation=False, normalization="pixel").eval()
+    assert model.bf16
+    outputs: dict[str, torch.dtype] = {}
+    for name, module in model.named_modules():
+        module.register_forward_hook(lambda module, inputs, output, name=name: outputs.update({name: output.dtype}))
+    with torch.no_grad():
+        painting = model(image())
+    rounded = {name for name, dtype in outputs.items() if dtype == torch.bfloat16}
+    sums = {name for name in outputs if name.startswith("residual") and name.count(".") < 2}
+    assert rounded == {name for name in outputs if name.startswith(("residual", "up"))} - sums
+    model.bf16 = False
+    with torch.no_grad():
+        exact = model(image())
+    assert 0 < (painting - exact).abs().max() < 2 / 127.5
+
+
+@pytest.mark.parametrize("where", ["gradients", "training", "float64"])
+def test_bf16_leaves_training_and_other_precisions_alone(where: str):
+    model = Generator(4, 1, feature_concatenation=False).train(where == "training")
+    x = image()
+    if where == "float64":
+        model, x = model.double(), x.double()
+    with torch.set_grad_enabled(where == "gradients"):
+        model.bf16 = False
+        expected = model(x)
+        model.bf16 = True
+        assert torch.equal(model(x), expected)
 
 
 # departures from the paper

@@ -58,6 +58,18 @@ def check(model: SDPGAN, paths: list[Path]) -> None:
         assert np.abs(first - second).mean() > 10, f"{one.name} and {other.name} became alike"
 
 
+def test_bf16_changes_hardly_any_value_by_more_than_two_grey_levels(style: SDPGAN):
+    photos = [resized(image, 320, 320) for image in (data.astronaut(), data.coffee(), data.chelsea())]
+    exact = np.array(style.stylize(photos), np.int16)
+    style.generator.bf16 = True
+    try:
+        change = np.abs(np.array(style.stylize(photos), np.int16) - exact)
+    finally:
+        style.generator.bf16 = False
+    assert 0 < change.mean() < 0.25
+    assert (change <= 2).mean() > 0.998
+
+
 def test_these_styles_are_shipped():
     assert tuple(styles.available()) == NAMES and styles.DEFAULT in NAMES
 

@@ -112,7 +112,7 @@ def evaluate(
         )
     found_masks = by_stem(masks) if masks is not None else {}
     given = by_stem(outputs) if outputs is not None else None
-    model = SDPGAN.from_pretrained(style_name, map_location=device) if style_name is not None else None
+    model = _loaded(style_name, device) if style_name is not None else None
     if model is not None and keep_detail is None:
         keep_detail = model.config["keep_detail"]
     shares = {"outputs": keep_detail} | ({"generator": 0.0} if keep_detail else {})
@@ -182,8 +182,15 @@ def evaluate_saliency(
         SDPGANError: the style has no saliency network or cannot be had, or an image or a mask cannot be read.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model = SDPGAN.from_pretrained(style_name, map_location=device)
+    model = _loaded(style_name, device)
     return accuracies.accuracy(accuracies.pairs(images, masks), model.saliency_map)
+
+
+def _loaded(style: str, device: torch.device) -> SDPGAN:
+    """The style in float32 on every processor, so that figures can be reproduced."""
+    model = SDPGAN.from_pretrained(style, map_location=device)
+    model.generator.bf16 = False
+    return model
 
 
 def _classifier(

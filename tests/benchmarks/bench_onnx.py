@@ -62,6 +62,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     keep_freed_memory()
     model = SDPGAN.from_pretrained(arguments.style)
+    model.generator.bf16 = False  # the file is float32
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
         difference = export(model, file, arguments.style)
