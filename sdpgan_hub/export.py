@@ -236,10 +236,13 @@ def coarse_to_fine(height: int, width: int, brush_size: int) -> Tensor:
     """`filters.coarse_to_fine` as a tensor, one size a row."""
     own = torch.stack([torch.as_tensor(height), torch.as_tensor(width)])
     ratio = own.min().double() / brush_size if brush_size else torch.ones((), dtype=torch.float64)
-    later = torch.ceil(torch.log(ratio / filters.SECOND_STEP) / math.log(filters.LARGEST_STEP))
-    later = later * (ratio > filters.LARGEST_STEP)
-    step = places((later + (ratio > filters.SMALLEST_STEP)).long()).double()
-    shares = torch.where(step == 0, 1 / ratio, (ratio / filters.SECOND_STEP) ** ((step - 1) / later - 1))
+    viewed = filters.VIEWED_SIZE / brush_size if brush_size else 0
+    takes_it = (ratio > filters.SMALLEST_STEP * viewed) * (viewed > filters.SMALLEST_STEP * filters.SECOND_STEP)
+    last = torch.where(takes_it, viewed, filters.SECOND_STEP).double()
+    later = torch.ceil(torch.log(ratio / last) / math.log(filters.LARGEST_STEP)) * (ratio > filters.LARGEST_STEP)
+    step = places((later + takes_it + (ratio > filters.SMALLEST_STEP)).long()).double() - takes_it.double()
+    shares = torch.where(step < 1, filters.SECOND_STEP / ratio, (ratio / last) ** ((step - 1) / later - 1))
+    shares = torch.where(step + takes_it.double() == 0, 1 / ratio, shares)
     smaller = (4 * torch.round(shares[:, None] * own.double() / 4 - filters.TIE)).clamp(min=16).long()
     return torch.cat([smaller, own[None]])
 

@@ -32,6 +32,8 @@ TIE = 0.01
 """Taken off before a size is rounded, since the last digit of a share is not the same on every machine."""
 SECOND_STEP = 2 * (1 + 2 / MARGIN_SHARE)
 """And from the first size to the second: 512 px with their margin are painted in two steps, at 256 px first."""
+VIEWED_SIZE = 512 * (1 + 2 / MARGIN_SHARE)
+"""And a size of all larger photos: styles are chosen by their paintings of 512 px, whose strokes those then have."""
 REFINED_SIGMA = 1.0
 """Of a painting that was enlarged by about 2, `refined` keeps what a Gaussian of this many pixels leaves."""
 REFINED_REACH = round(3 * REFINED_SIGMA)
@@ -170,15 +172,20 @@ def coarse_to_fine(height: int, width: int, brush_size: float) -> list[tuple[int
     """The sizes at which a photo of `height` x `width` pixels is painted, one after the other; the last is its own.
 
     At the first the shorter side is about `brush_size`, at the second `SECOND_STEP` times that, or the photo's own up
-    to `LARGEST_STEP` times. So all larger photos have one painting at the second size, and each later size, at most
-    `LARGEST_STEP` times the one before, adds what that cannot show (`refined`). The sides are multiples of 4. A photo
-    of about `brush_size`, or below, is painted once. With a `brush_size` of 0 all are.
+    to `LARGEST_STEP` times. So all larger photos have one painting at the second size, and at `VIEWED_SIZE` where that
+    lies beyond. Each later size, at most `LARGEST_STEP` times the one before, adds what that cannot show (`refined`).
+    The sides are multiples of 4. A photo of about `brush_size`, or below, is painted once. With a `brush_size` of 0
+    all are.
     """
     ratio = min(height, width) / brush_size if brush_size else 1
     shares = [1 / ratio] if ratio > SMALLEST_STEP else []
     if ratio > LARGEST_STEP:
-        steps = math.ceil(math.log(ratio / SECOND_STEP) / math.log(LARGEST_STEP))
-        shares += [(ratio / SECOND_STEP) ** (step / steps - 1) for step in range(steps)]
+        last, viewed = SECOND_STEP, VIEWED_SIZE / brush_size
+        if viewed > SMALLEST_STEP * last and ratio > SMALLEST_STEP * viewed:
+            shares.append(last / ratio)
+            last = viewed
+        steps = math.ceil(math.log(ratio / last) / math.log(LARGEST_STEP))
+        shares += [(ratio / last) ** (step / steps - 1) for step in range(steps)]
     sides = [[max(16, 4 * round(share * side / 4 - TIE)) for side in (height, width)] for share in shares]
     return [(tall, wide) for tall, wide in sides] + [(height, width)]
 

@@ -79,7 +79,7 @@ def test_several_photos_go_in_at_once(exported):
     assert np.abs(session.run(["painting"], {"photo": image.numpy()})[0] - painting.numpy()).max() < 1e-3
 
 
-@pytest.mark.parametrize("brush_size", [0, 32, 256])
+@pytest.mark.parametrize("brush_size", [0, 32, 172, 204, 256])
 def test_the_sizes_in_the_graph_are_those_of_the_painter(brush_size):
     for height, width in [(16, 16), (36, 1200), (512, 516), (300, 400), (308, 304), (736, 732), (1760, 2400)]:
         expected = export.filters.coarse_to_fine(height, width, brush_size)

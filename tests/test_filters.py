@@ -146,6 +146,12 @@ def test_sizes_go_from_the_brush_size_to_the_photo_s_in_steps_of_about_two(heigh
     assert coarse_to_fine(height, width, 0) == [(height, width)]
 
 
+@pytest.mark.parametrize("brush_size", [128, 172, 204, 256])
+def test_larger_photos_are_painted_at_the_sizes_of_their_512_px_copy_too(brush_size: int):
+    small, large = coarse_to_fine(528, 528, brush_size), coarse_to_fine(2112, 2112, brush_size)
+    assert large[: len(small)] == small and len(large) > len(small)
+
+
 def test_what_is_painted_over_is_its_formula_in_plain_numpy():
     small, photo, saliency = random(2, 3, 12, 16), random(2, 3, 24, 32).flip(3), random(2, 1, 24, 32)
 
