@@ -236,9 +236,12 @@ def coarse_to_fine(height: int, width: int, brush_size: int) -> Tensor:
     """`filters.coarse_to_fine` as a tensor, one size a row."""
     own = torch.stack([torch.as_tensor(height), torch.as_tensor(width)])
     ratio = own.min().double() / brush_size if brush_size else torch.ones((), dtype=torch.float64)
-    viewed = filters.VIEWED_SIZE / brush_size if brush_size else 0
-    takes_it = (ratio > filters.SMALLEST_STEP * viewed) * (viewed > filters.SMALLEST_STEP * filters.SECOND_STEP)
-    last = torch.where(takes_it, viewed, filters.SECOND_STEP).double()
+    viewed = filters.VIEWED_SIZE / brush_size if brush_size else 0.0
+    if viewed <= filters.SMALLEST_STEP * filters.SECOND_STEP:
+        viewed = math.inf  # no photo is that large
+    takes_it = ratio > filters.SMALLEST_STEP * viewed
+    either = torch.tensor([viewed, filters.SECOND_STEP], dtype=torch.float64)
+    last = torch.where(takes_it, either[0], either[1])
     later = torch.ceil(torch.log(ratio / last) / math.log(filters.LARGEST_STEP)) * (ratio > filters.LARGEST_STEP)
     step = places((later + takes_it + (ratio > filters.SMALLEST_STEP)).long()).double() - takes_it.double()
     shares = torch.where(step < 1, filters.SECOND_STEP / ratio, (ratio / last) ** ((step - 1) / later - 1))
