@@ -12,6 +12,8 @@ import torch
 import training_extra  # noqa: F401
 from training_fixtures import ROOT, TINY, ranks, scalars
 
+from training.data.cache import available_cores
+
 STEPS = 4
 """Eight photos, four a step: two steps of initialisation, two adversarial ones. Later, Adam makes the last bits grow in
 which a batch of two differs from one of four: 3e-4 by step 6."""
@@ -119,4 +121,5 @@ def test_the_documented_launch_commands_train(launcher, tmp_path, launch, proces
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     facts = json.loads((tmp_path / "style/training.json").read_text())
-    assert facts["processes"] == processes and facts["config"]["base_channels"] == TINY["base_channels"]
+    assert facts["processes"] == processes and facts["threads"] == (available_cores() if processes == 1 else 1)
+    assert facts["config"]["base_channels"] == TINY["base_channels"]

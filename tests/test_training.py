@@ -16,6 +16,7 @@ from sdpgan_hub import SDPGAN
 from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.filters import crop_and_resize
 from training import train_saliency
+from training.data.cache import available_cores
 from training.data.dataset import MAX_ENLARGEMENT, UnpairedImages
 from training.losses import discriminators
 from training.losses.perceptual import PerceptualFeatures
@@ -157,6 +158,22 @@ def test_photos_that_are_painted_over_keep_their_target_and_the_others_stay(trai
     photos = one.step.over_smaller_paintings(batch)
     assert torch.equal(photos[0], batch["photo"][0]) and not torch.equal(photos[1], batch["photo"][1])
     assert one.backward(batch)["loss/shift"] > 0
+
+
+@pytest.mark.parametrize("launched", [True, False])
+def test_a_training_that_accelerate_starts_takes_every_core(trainer, monkeypatch, launched: bool):
+    """`accelerate launch` sets OMP_NUM_THREADS to 1; of a process that python starts, the variable is the user's."""
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv("ACCELERATE_DYNAMO_BACKEND", raising=False)
+    if launched:
+        monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "NO")
+    torch.set_num_threads(1)
+    try:
+        trainer()
+        assert torch.get_num_threads() == (available_cores() if launched else 1)
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("kind", ["photos", "masks"])

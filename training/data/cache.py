@@ -116,7 +116,7 @@ def prepare(
     references; as many as there are cores by default. A file that cannot be read is named in the summary and on
     stderr, and skipped. Raises SDPGANError for a source without images and for a cache that cannot be written.
     """
-    workers = _available_cores() if workers is None else workers
+    workers = available_cores() if workers is None else workers
     if workers < 1:
         raise SDPGANError(f"workers is {workers}; it must be at least 1.")
     cache = Path(cache)
@@ -296,5 +296,6 @@ def _remove_leftovers(folder: Path) -> None:
                 path.unlink()
 
 
-def _available_cores() -> int:
+def available_cores() -> int:
+    """The CPU cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

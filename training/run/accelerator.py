@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from datetime import timedelta
 
@@ -11,6 +12,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGr
 from accelerate.utils import DistributedType, is_tensorboard_available
 
 from sdpgan_hub.errors import SDPGANError
+from training.data.cache import available_cores
 
 from .config import TrainingConfig
 from .logs import JsonLines
@@ -42,6 +44,9 @@ def build(arguments: argparse.Namespace, config: TrainingConfig) -> Accelerator:
     if slow and accelerator.mixed_precision == "bf16" and accelerator.is_main_process:
         text = "warning: this CPU has no bf16 of its own, and a step can take ten times as long; leave bf16 out."
         print(text, file=sys.stderr)
+    if accelerator.device.type == "cpu" and accelerator.num_processes == 1 and given_one_thread():
+        torch.set_num_threads(available_cores())
+        print(f"Training on {torch.get_num_threads()} CPU thread(s).", file=sys.stderr)
     sharding = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
     if accelerator.distributed_type in sharding:
         raise SDPGANError(
@@ -49,3 +54,11 @@ def build(arguments: argparse.Namespace, config: TrainingConfig) -> Accelerator:
             "`accelerate launch --multi_gpu` (training/README.md)."
         )
     return accelerator
+
+
+def given_one_thread() -> bool:
+    """Whether `accelerate launch` started this process with one CPU thread, as it does unless it is told otherwise.
+
+    A process that python starts keeps its own OMP_NUM_THREADS.
+    """
+    return "ACCELERATE_DYNAMO_BACKEND" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1"

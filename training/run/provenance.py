@@ -55,6 +55,7 @@ def of_run(trainer: Trainer) -> dict[str, Any]:
         "saliency_reference": reference if config.references else "none",
         "hardware": hardware(accelerator.device),
         "processes": accelerator.num_processes,
+        "threads": torch.get_num_threads(),
         "mixed_precision": accelerator.mixed_precision,
         "torch": torch.__version__,
         "numbers": trainer.means,
