@@ -157,7 +157,7 @@ class Step(nn.Module):
     def __init__(self, model: SDPGAN):
         super().__init__()
         self.network, self.generator = model.saliency_network, model.generator
-        self.noise = model.config["noise"]
+        self.noise, self.keep_detail = model.config["noise"], model.config["keep_detail"]
         self.layers = [(enlarging(scale), values) for scale, values in filters.noise_layers()]
 
     def forward(
@@ -178,6 +178,10 @@ class Step(nn.Module):
             seen = seen + self.noise * self.smooth_noise(height, width, (origin * size).round().long())
         painting = self.generator(seen, features if self.generator.feature_concatenation else None)
         painting = torch.where(turn > 1, filters.refined(filters.painted_over(broad, photo, None), painting), painting)
+        if self.keep_detail and saliency is not None:
+            last = torch.as_tensor(x.shape[-2]) == size[0]
+            keeps = last | (size.min() * filters.SMALLEST_STEP >= filters.VIEWED_SIZE)
+            painting = filters.keep_detail(painting, photo, saliency, self.keep_detail * keeps)
         return painting - filters.luma(photo), map_ if saliency is None else saliency
 
     def smooth_noise(self, height: int, width: int, origin: Tensor) -> Tensor:
@@ -199,14 +203,12 @@ class End(nn.Module):
     def __init__(self, model: SDPGAN):
         super().__init__()
         self.has_map = model.saliency_network is not None
-        self.keep_detail, self.brush_size = model.config["keep_detail"], model.config["brush_size"]
+        self.brush_size = model.config["brush_size"]
 
     def forward(self, photo: Tensor, difference: Tensor, map_: Tensor, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         height, width = photo.shape[-2:]
         edge = margin(height, width, self.brush_size)
         painting = difference + filters.luma(x)
-        if self.keep_detail:
-            painting = filters.keep_detail(painting, x, map_, self.keep_detail)
         results = (painting, map_) if self.has_map else (painting,)
         rows, columns = (edge + places(side) for side in (height, width))
         return tuple((image[:, :, rows][:, :, :, columns].clamp(-1, 1) + 1) / 2 for image in results)

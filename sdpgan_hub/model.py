@@ -67,7 +67,7 @@ class SDPGAN(
             `filters.refined`), mirrored beyond their border (`filters.MARGIN_SHARE`), which keeps it free of fringes.
             0 (the paper): once, at their own size.
         keep_detail: the share, 0 to 1, of the photo's fine structure that paintings have where S is highest
-            (`filters.keep_detail`); 0 in the paper.
+            (`filters.keep_detail`), in larger photos at each size from `filters.VIEWED_SIZE` on; 0 in the paper.
 
     Raises:
         SDPGANError: an argument is out of its range, or needs the saliency network that is left out.

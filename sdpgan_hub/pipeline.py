@@ -176,7 +176,9 @@ class Painter:
         for step, size in enumerate(sizes, start=1):
             last = step == len(sizes)
             cores = tiles(size, tile)
-            wanted = options if last else replace(options, saliency=False, keep_detail=0.0)
+            wanted = options if last else replace(options, saliency=False)
+            if not last and min(size) * filters.SMALLEST_STEP < filters.VIEWED_SIZE:
+                wanted = replace(wanted, keep_detail=0.0)  # from the viewed size on, each adds its own detail
             statistics = self.statistics(size, below, wanted) if len(cores) > 1 else None
             differences = None if last else self.photo.values.new_empty(
                 (len(self.photo.values), 3, *size), dtype=torch.float32, device=self.model.device

@@ -57,6 +57,8 @@ MAX_WEIGHTS_MB = float(os.environ.get("SDPGAN_MAX_WEIGHTS_MB", 256))
 MODELS_IN_MEMORY = 6
 DISPLAY_SIDE = 1600
 SECONDS_TO_KEEP = 3600
+KEEP_DETAIL = 0.5
+"""Where the slider starts: what the shipped styles keep by themselves."""
 ONE_AT_A_TIME = {"concurrency_limit": 1, "concurrency_id": "network"}
 EXAMPLES = sorted(str(path) for path in (HERE / "examples").glob("*.jpg"))
 
@@ -356,7 +358,7 @@ def account(painting: Painting) -> str:
 def stylize(
     photo: str,
     style: str,
-    keep_detail: float = 0.0,
+    keep_detail: float = KEEP_DETAIL,
     brush: float = 1.0,
     strength: float = 1.0,
     keep_color: bool = False,
@@ -437,7 +439,7 @@ def page() -> gr.Blocks:
                 keep_detail = ShareInput(
                     0,
                     1,
-                    value=0,
+                    value=KEEP_DETAIL,
                     step=0.05,
                     label="Keep detail",
                     info="How much of the photo's fine structure stays where people look",

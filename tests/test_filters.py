@@ -193,7 +193,7 @@ def test_the_noise_begins_at_the_centroid_of_the_squared_map_and_moves_with_it()
 
 
 def fine(grey: np.ndarray) -> np.ndarray:
-    return grey - scipy.ndimage.gaussian_filter(grey, (0, 4, 4), mode="mirror", truncate=3)
+    return grey - scipy.ndimage.gaussian_filter(grey, (0, 1.5, 1.5), mode="mirror", radius=(0, 4, 4))
 
 
 def test_keep_detail_is_its_formula_in_plain_numpy():

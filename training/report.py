@@ -11,7 +11,9 @@ README.md. `--store NAME FILE` puts an evaluation there first, without the figur
 from __future__ import annotations
 
 import argparse
+import functools
 import json
+import operator
 import sys
 from pathlib import Path
 from typing import Any
@@ -69,12 +71,35 @@ def text() -> str:
         f"knows worst ({worst[1]}). *Salient detail*: 1 is the photo itself, inside the human-drawn masks of "
         f"{detail['human_masks']} photos and the saliency references of {detail['reference_masks']}. *Chroma*: the "
         "results' mean colourfulness over the paintings'. *KID-768*: distance to other paintings over that of the "
-        "untouched photos.",
+        "untouched photos." + _with_detail(ones),
     ]
     if saliency is not None:
         parts += [f"The saliency network on {saliency['images']} images of {saliency['set']}:",
                   saliency_table(saliency["figures"])]  # fmt: skip
     return "\n\n".join(parts)
+
+
+def _with_detail(results: list[dict[str, Any]]) -> str:
+    """How the pair of figures changes where styles keep some of the photo's detail; "" where none does."""
+    kept = [one for one in results if one["generator"]]
+    if not kept:
+        return ""
+
+    def spread(*keys: str) -> str:
+        changes = [figure(one, keys) - figure(one["generator"], keys) for one in kept]
+        return f"{min(changes):+.2f} to {max(changes):+.2f}"
+
+    shares = " or ".join(sorted({f"{one['settings']['keep_detail']:g}" for one in kept}))
+    return (
+        f" Bold rows are of the generator alone. With the `keep_detail` that the styles ship with, {shares}, their "
+        f"deception rates change by {spread('deception', 'rate')}, and their salient detail by "
+        f"{spread('detail', 'salient', 'detail_kept')}."
+    )
+
+
+def figure(result: dict[str, Any], keys: tuple[str, ...]) -> float:
+    """The one of these keys, each inside the one before."""
+    return functools.reduce(operator.getitem, keys, result)
 
 
 def store(name: str, file: Path, painter: str, peer: bool) -> None:
