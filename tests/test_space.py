@@ -433,7 +433,7 @@ def test_the_endpoint_says_what_it_takes_and_gives(client):
     parameters = endpoint["/stylize"]["parameters"]
     names = [value["parameter_name"] for value in parameters]
     assert names == ["photo", "style", "keep_detail", "brush", "strength", "keep_color", "mask"]
-    assert parameters[2]["parameter_has_default"] and parameters[2]["parameter_default"] == 0
+    assert parameters[2]["parameter_has_default"] and parameters[2]["parameter_default"] == 0.5
     assert [value["label"] for value in endpoint["/stylize"]["returns"]] == ["painting", "saliency map"]
 
 
