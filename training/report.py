@@ -91,8 +91,8 @@ def _with_detail(results: list[dict[str, Any]]) -> str:
 
     shares = " or ".join(sorted({f"{one['settings']['keep_detail']:g}" for one in kept}))
     return (
-        f" Bold rows are of the generator alone. With the `keep_detail` that the styles ship with, {shares}, their "
-        f"deception rates change by {spread('deception', 'rate')}, and their salient detail by "
+        f" Bold rows are of the generator alone. With the `keep_detail` that styles ship with, {shares}, the deception "
+        f"rates of the {len(kept)} measured so change by {spread('deception', 'rate')}, and their salient detail by "
         f"{spread('detail', 'salient', 'detail_kept')}."
     )
 
