@@ -48,13 +48,14 @@ def read_config(path: Path, defaults: Mapping[str, object], required: Collection
         raise SDPGANError(
             f"{path} is the config of another model: its model_type is {model_type!r}, not {MODEL_TYPE!r}."
         )
+    kinds = {key: list if isinstance(value, tuple) else type(value) for key, value in defaults.items()}
     faults = [
         *_named("lacks the key", set(required) - config.keys()),
         *_named("has the unknown key", config.keys() - defaults.keys()),
         *(
-            f"has {config[key]!r} for {key}, which is {type(default).__name__}"
-            for key, default in defaults.items()
-            if key in config and type(config[key]) is not type(default)
+            f"has {config[key]!r} for {key}, which is {kind.__name__}"
+            for key, kind in kinds.items()
+            if key in config and type(config[key]) is not kind
         ),
     ]
     if faults:

@@ -158,6 +158,7 @@ class Step(nn.Module):
         super().__init__()
         self.network, self.generator = model.saliency_network, model.generator
         self.noise, self.keep_detail = model.config["noise"], model.config["keep_detail"]
+        self.clear_second, self.clear_later = model.config["clear_lines"]
         self.layers = [(enlarging(scale), values) for scale, values in filters.noise_layers()]
 
     def forward(
@@ -172,6 +173,8 @@ class Step(nn.Module):
         elif self.network is not None:
             features = self.network.encode(photo)
             saliency = self.network.decode(features)
+        cleared = filters.without_lines(broad, photo, self.clear_second)
+        broad = torch.where(turn > 1, filters.without_lines(broad, photo, self.clear_later), cleared)
         seen = filters.painted_over(broad, photo, saliency)
         if self.noise:
             height, width = photo.shape[-2:]

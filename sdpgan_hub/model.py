@@ -30,6 +30,8 @@ HUB_METADATA = {
     "tags": ["model_hub_mixin", "pytorch_model_hub_mixin", "saliency", "sdp-gan", "style-transfer"],
 }
 """The front matter of every model's card."""
+CLEAR_LINES = (0, *range(3, 16, 2))
+"""The values of each of `clear_lines`."""
 FIRST_ARGUMENTS = ("base_channels", "residual_blocks", "upsampling", "feature_concatenation")
 """What every config.json has. A key that came later and is left out means its default here: the paper."""
 
@@ -66,6 +68,9 @@ class SDPGAN(
             in the end; from there they are painted coarse to fine (`filters.coarse_to_fine`, `filters.underpainted`,
             `filters.refined`), mirrored beyond their border (`filters.MARGIN_SHARE`), which keeps it free of fringes.
             0 (the paper): once, at their own size.
+        clear_lines: two odd numbers of pixels; dark lines and dots narrower than that, which a smaller painting added
+            to the photo, are filled in before it is painted over at the second size, and at later ones
+            (`filters.without_lines`). 0: they stay.
         keep_detail: the share, 0 to 1, of the photo's fine structure that paintings have where S is highest
             (`filters.keep_detail`), in larger photos at each size from `filters.VIEWED_SIZE` on; 0 in the paper.
 
@@ -92,6 +97,7 @@ class SDPGAN(
         antialiasing: bool = False,
         noise: float = 0.0,
         brush_size: int = 0,
+        clear_lines: Sequence[int] = (0, 0),
         keep_detail: float = 0.0,
     ):
         arguments = dict(locals())
@@ -104,9 +110,12 @@ class SDPGAN(
         _check_keep_detail(keep_detail, saliency_network)
         _check_size("saliency_size", saliency_size)
         _check_size("brush_size", brush_size)
+        _check_clear_lines(clear_lines)
         if not pipeline.is_number(noise) or not 0 <= noise < math.inf:
             raise SDPGANError(f"noise is {noise!r}; give a number from 0 (none) up.")
-        self.config: dict[str, Any] = arguments | {"noise": float(noise), "keep_detail": float(keep_detail)}
+        self.config: dict[str, Any] = arguments | {
+            "noise": float(noise), "clear_lines": list(clear_lines), "keep_detail": float(keep_detail)
+        }  # fmt: skip
         self.saliency_network = (
             SaliencyNetwork(base_channels, upsampling, context_blocks, antialiasing) if saliency_network else None
         )
@@ -444,6 +453,12 @@ def _check_size(name: str, size: int) -> None:
     whole = isinstance(size, int) and not isinstance(size, bool)
     if not whole or (size and (size < MIN_SIZE or size % SIZE_MULTIPLE)):
         raise SDPGANError(f"{name} is {size!r}; give 0, or a multiple of {SIZE_MULTIPLE} from {MIN_SIZE} up.")
+
+
+def _check_clear_lines(widths: Sequence[int]) -> None:
+    pair = isinstance(widths, (list, tuple)) and len(widths) == 2
+    if not pair or any(type(width) is not int or width not in CLEAR_LINES for width in widths):
+        raise SDPGANError(f"clear_lines is {widths!r}; give two numbers of pixels, each 0 or odd from 3 to 15.")
 
 
 def _parameter_count(network: nn.Module) -> int:

@@ -219,7 +219,7 @@ class Painter:
         """How far a result depends on the photo, in pixels."""
         reach = 0
         if options.painting:
-            reach += self.model.generator.reach + filters.REFINED_REACH
+            reach += self.model.generator.reach + filters.REFINED_REACH + max(self.model.config["clear_lines"])
             reach += filters.DETAIL_REACH if options.keep_detail else 0
         if self.tiles_for_s:
             reach += self._saliency_network.reach
@@ -261,6 +261,7 @@ class Painter:
             seen = photo
             if below is not None:
                 enlarged = filters.resized_part(lambda part: below[_slices(part)], _size_of(below), size, box)
+                enlarged = filters.without_lines(enlarged, photo, self.model.config["clear_lines"][refining])
                 seen = filters.painted_over(enlarged, photo, guide)
             starts = torch.tensor([[box[0], box[2]]]) - (self._origin * torch.tensor(size)).round().long()
             result = self.model.generate(seen.to(self.dtype), features, starts).to(photo.dtype)

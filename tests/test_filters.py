@@ -26,6 +26,7 @@ from sdpgan_hub.filters import (
     smooth_noise,
     triangle,
     underpainted,
+    without_lines,
 )
 
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -167,6 +168,35 @@ def test_what_is_painted_over_is_its_formula_in_plain_numpy():
     np.testing.assert_allclose(underpainted(small, photo, saliency).numpy(), expected, atol=1e-5)
     np.testing.assert_allclose(underpainted(small, photo, None).numpy(), broad.clip(-1, 1), atol=1e-5)
     torch.testing.assert_close(underpainted(small, photo, torch.ones(1)), photo)
+
+
+@pytest.mark.parametrize("width", [3, 5])
+def test_lines_are_filled_in_as_the_closing_of_scipy_does(width: int):
+    difference, photo = random(2, 3, 24, 32), random(2, 3, 24, 32).flip(3)
+
+    def filled(values: np.ndarray) -> np.ndarray:
+        raised = np.pad(values, width, constant_values=-np.inf)  # beyond the border there is nothing to close over
+        widest = scipy.ndimage.maximum_filter(raised, width)
+        widest[:width] = widest[-width:] = widest[:, :width] = widest[:, -width:] = np.inf
+        return scipy.ndimage.minimum_filter(widest, width)[width:-width, width:-width] - values
+
+    grey, grey_photo = (np.einsum("nchw,c->nhw", image.numpy(), LUMA) for image in (difference, photo))
+    change = [np.minimum(filled(one), filled(one + its)) for one, its in zip(grey, grey_photo, strict=True)]
+    expected = difference.numpy() + np.array(change)[:, None]
+    np.testing.assert_allclose(without_lines(difference, photo, width).numpy(), expected, atol=1e-5)
+
+
+def test_a_thin_dark_line_goes_where_the_photo_has_none_and_the_rest_stays():
+    photo = torch.zeros(1, 3, 24, 24)
+    photo[..., 4:6, :] = -0.5  # a line of the photo's own
+    difference = torch.zeros(1, 3, 24, 24)
+    difference[..., 10:12, :] = -0.5  # a thin line of the painting
+    difference[..., 16:22, :] = -0.5  # a broad one
+    difference[..., 4:6, :] = 0.25  # the photo's line, painted lighter
+    expected = difference.clone()
+    expected[..., 10:12, :] = 0
+    torch.testing.assert_close(without_lines(difference, photo, 3), expected)
+    assert without_lines(difference, photo, 0) is difference
 
 
 def test_what_is_refined_is_its_formula_in_plain_numpy():

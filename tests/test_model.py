@@ -29,6 +29,7 @@ DEPARTED = {
     "antialiasing": True,
     "noise": 0.05,
     "brush_size": 32,
+    "clear_lines": [3, 5],
 }
 """The departures from the paper that the shipped styles have, all at once."""
 
@@ -281,6 +282,7 @@ def test_config_json_holds_the_arguments_and_the_marker(saved):
         "antialiasing": False,
         "noise": 0.0,
         "brush_size": 0,
+        "clear_lines": [0, 0],
         "keep_detail": 0.0,
     }
 
@@ -425,7 +427,7 @@ def test_a_photo_larger_than_the_brush_size_is_painted_over_a_smaller_painting_o
         at = 0 if map_ is None else filters.noise_origin(saliency) * torch.tensor(size)
         starts[size] = None if map_ is None else -at.round().int()
     small = once.generate(filters.resized(photo, 32, 48), features, starts[32, 48])
-    expected = once.generate(filters.underpainted(small, photo, map_), features, starts[64, 96])
+    expected = once.generate(filters.underpainted(small, photo, map_, 3), features, starts[64, 96])
     torch.testing.assert_close(model(photo)[0], expected, atol=1e-5, rtol=0)
     assert (once(photo)[0] - expected).abs().max() > 0.01
     of_its_size = photo[..., :32, :48]
@@ -442,9 +444,10 @@ def test_a_larger_photo_is_its_copy_s_painting_with_fine_structure():
     copy = filters.resized(photo, 64, 100)
     small = once.generate(filters.resized(photo, 32, 48), features)
     difference = filters.resized(small - filters.luma(filters.resized(photo, 32, 48)), 64, 100)
+    difference = filters.without_lines(difference, copy, 3)
     middle = once.generate(filters.painted_over(difference, copy, along_edges(saliency, seen, copy)), features)
     map_ = along_edges(saliency, seen, photo)
-    difference = filters.resized(middle - filters.luma(copy), 128, 192)
+    difference = filters.without_lines(filters.resized(middle - filters.luma(copy), 128, 192), photo, 5)
     painting = once.generate(filters.painted_over(difference, photo, map_), features)
     expected = filters.refined(filters.painted_over(difference, photo, None), painting)
     torch.testing.assert_close(model(photo)[0], expected, atol=1e-5, rtol=0)
@@ -464,6 +467,8 @@ def test_noise_that_was_made_in_inference_can_be_trained_with():
     [
         *((name, value) for name in ("saliency_size", "brush_size") for value in (-4, 8, 30, 64.0, "64", True, None)),
         *(("noise", value) for value in (-0.1, float("nan"), float("inf"), "0.1", True)),
+        *(("clear_lines", value) for value in (5, "55", None, [5], [3, 5, 7])),
+        *(("clear_lines", [value, 5]) for value in (-1, 1, 4, 17, 5.0, "5", False, True, None)),
         *(("keep_detail", value) for value in (-0.1, 1.1, float("nan"), "0.5", True)),
     ],
 )

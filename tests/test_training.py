@@ -160,6 +160,15 @@ def test_photos_that_are_painted_over_keep_their_target_and_the_others_stay(trai
     assert one.backward(batch)["loss/shift"] > 0
 
 
+def test_lines_of_the_smaller_painting_are_cleared_in_training_too(trainer):
+    one = trainer(**BRUSH, clear_lines=[5, 0])
+    batch = batch_of(one)
+    cleared = one.step.over_smaller_paintings(batch)
+    one.step.config = dataclasses.replace(one.step.config, clear_lines=(0, 0))
+    lightened = cleared - one.step.over_smaller_paintings(batch)
+    assert lightened.min() > -1e-5 and lightened.max() > 1e-3
+
+
 @pytest.mark.parametrize("launched", [True, False])
 def test_a_training_that_accelerate_starts_takes_every_core(trainer, monkeypatch, launched: bool):
     """`accelerate launch` sets OMP_NUM_THREADS to 1; of a process that python starts, the variable is the user's."""
@@ -246,7 +255,9 @@ def test_a_config_file_and_the_command_line_are_read_strictly(tmp_path: Path):
                         ("epochs: -1", "epochs"), ("adversarial_steps: -1", "adversarial_steps"),
                         ("discriminator_learning_rate: -1", "discriminator_learning_rate"),
                         ("mask_peak: 0.5", "mask_peak"), ("mask_peak: .inf", "mask_peak"),
-                        ("keep_detail: 1.5", "keep_detail"), ("tone_jitter: 2", "tone_jitter"),
+                        ("keep_detail: 1.5", "keep_detail"), ("clear_lines: [4, 5]", "clear_lines"),
+                        ("clear_lines: [5]", "clear_lines"), ("clear_lines: [5, 5.0]", "clear_lines"),
+                        ("tone_jitter: 2", "tone_jitter"),
                         ("identity_chroma: -0.1", "identity_chroma"), ("discriminator: resnet", "discriminator"),
                         ("photo_scales: [1]", "photo_scales"), ("painting_scales: [2, 1]", "painting_scales"),
                         ("distill_chroma: [1]", "distill_chroma"), ("distill_chroma: [1, -1]", "distill_chroma"),

@@ -211,7 +211,7 @@ class Step:
             painting, saliency = self.shipped(resized(crops, height, width), whole, boxes)
         if saliency is not None:
             saliency = crop_and_resize(saliency, boxes, *crops.shape[-2:])
-        photos[chosen] = underpainted(painting.float(), crops, saliency)
+        photos[chosen] = underpainted(painting.float(), crops, saliency, self.config.clear_lines[0])
         return photos
 
     def backpropagate(self, terms: dict[str, Tensor], weights: dict[str, float], losses: dict[str, Tensor]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from sdpgan_hub.errors import SDPGANError
+from sdpgan_hub.model import CLEAR_LINES
 
 from ..losses.terms import ADVERSARIAL_LOSSES, DISCRIMINATORS, TERMS
 
@@ -29,6 +30,11 @@ RANGES: tuple[tuple[str, Callable[[typing.Any], bool], str], ...] = (
         "at least 0",
     ),
     ("crop_size", lambda value: value >= 32 and value % 4 == 0, "a multiple of 4 and at least 32"),
+    (
+        "clear_lines",
+        lambda value: len(value) == 2 and all(width in CLEAR_LINES for width in value),
+        "two widths, each 0 or an odd number of pixels from 3 to 15",
+    ),
     ("mask_peak", lambda value: 1 <= value < math.inf, "a number from 1 up (the paper's is 2)"),
     ("keep_detail tone_jitter identity_chroma", lambda value: 0 <= value <= 1, "a number from 0 to 1"),
     (
@@ -72,6 +78,9 @@ class TrainingConfig:
     brush_size: int = 0
     """The shorter side at which larger photos are painted first, then coarse to fine; 0: once, as they are (the paper).
     Photos are trained on at this size and at twice of it, as `photo_scales` spreads them."""
+    clear_lines: tuple[int, ...] = (0, 0)
+    """Dark lines narrower than this odd number of pixels, which a smaller painting added to the photo, are filled in
+    before it is painted over at the second size, and at later ones; 0: they stay."""
     keep_detail: float = 0.0
     """The share of the photo's fine structure that results have where S is highest; 0: none (the paper)."""
     discriminator: str = "patch"
@@ -185,7 +194,8 @@ class TrainingConfig:
     def network(self) -> dict[str, typing.Any]:
         """The arguments of `SDPGAN`."""
         keys = ("base_channels", "residual_blocks", "upsampling", "saliency_network", "context_blocks",
-                "saliency_size", "normalization", "antialiasing", "noise", "brush_size")  # fmt: skip
+                "saliency_size", "normalization", "antialiasing", "noise", "brush_size",
+                "clear_lines")  # fmt: skip
         arguments = {key: getattr(self, key) for key in keys}
         return arguments | {
             "feature_concatenation": self.feature_concatenation and self.saliency_network,
@@ -258,7 +268,10 @@ def _cast(key: str, value: typing.Any, kind: typing.Any) -> typing.Any:
         if kind is str and value is None:  # YAML's null
             return ""
         if typing.get_origin(kind) is tuple:
-            return tuple(float(one) for one in value)
+            of = typing.get_args(kind)[0]
+            if of is int and any(isinstance(one, (bool, float)) for one in value):
+                raise TypeError
+            return tuple(of(one) for one in value)
         if kind is bool:
             return {"true": True, "false": False}[str(value).lower()]
         if (kind is int and isinstance(value, (bool, float))) or (kind is str and not isinstance(value, str)):
