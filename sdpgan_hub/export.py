@@ -174,7 +174,9 @@ class Step(nn.Module):
             features = self.network.encode(photo)
             saliency = self.network.decode(features)
         cleared = filters.without_lines(broad, photo, self.clear_second)
-        broad = torch.where(turn > 1, filters.without_lines(broad, photo, self.clear_later), cleared)
+        if self.clear_later != self.clear_second:
+            cleared = torch.where(turn > 1, filters.without_lines(broad, photo, self.clear_later), cleared)
+        broad = cleared
         seen = filters.painted_over(broad, photo, saliency)
         if self.noise:
             height, width = photo.shape[-2:]

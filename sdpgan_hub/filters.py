@@ -238,7 +238,8 @@ def without_lines(difference: Tensor, photo: Tensor, width: int) -> Tensor:
 
     def filled(values: Tensor) -> Tensor:
         def widest(image: Tensor) -> Tensor:
-            return F.max_pool2d(image, width, 1, width // 2)
+            down = F.max_pool2d(image, (width, 1), 1, (width // 2, 0))
+            return F.max_pool2d(down, (1, width), 1, (0, width // 2))
 
         return -widest(-widest(values)) - values
 

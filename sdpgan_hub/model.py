@@ -68,9 +68,9 @@ class SDPGAN(
             in the end; from there they are painted coarse to fine (`filters.coarse_to_fine`, `filters.underpainted`,
             `filters.refined`), mirrored beyond their border (`filters.MARGIN_SHARE`), which keeps it free of fringes.
             0 (the paper): once, at their own size.
-        clear_lines: two odd numbers of pixels; dark lines and dots narrower than that, which a smaller painting added
-            to the photo, are filled in before it is painted over at the second size, and at later ones
-            (`filters.without_lines`). 0: they stay.
+        clear_lines: two widths in pixels, each 0 (off) or odd from 3 to 15, for the second size and for later ones.
+            Dark lines and dots that are narrower, which a smaller painting added to the photo, are filled in before it
+            is painted over (`filters.without_lines`).
         keep_detail: the share, 0 to 1, of the photo's fine structure that paintings have where S is highest
             (`filters.keep_detail`), in larger photos at each size from `filters.VIEWED_SIZE` on; 0 in the paper.
 

@@ -179,7 +179,7 @@ class Painter:
             wanted = options if last else replace(options, saliency=False)
             if not last and min(size) * filters.SMALLEST_STEP < filters.VIEWED_SIZE:
                 wanted = replace(wanted, keep_detail=0.0)  # from the viewed size on, each adds its own detail
-            statistics = self.statistics(size, below, wanted) if len(cores) > 1 else None
+            statistics = self.statistics(size, below, wanted, step > 2) if len(cores) > 1 else None
             differences = None if last else self.photo.values.new_empty(
                 (len(self.photo.values), 3, *size), dtype=torch.float32, device=self.model.device
             )  # fmt: skip
@@ -225,7 +225,7 @@ class Painter:
             reach += self._saliency_network.reach
         return -(-reach // SIZE_MULTIPLE) * SIZE_MULTIPLE
 
-    def statistics(self, size: tuple[int, int], below: Tensor | None, options: Options) -> dict:
+    def statistics(self, size: tuple[int, int], below: Tensor | None, options: Options, refining: bool) -> dict:
         """Mean and variance for each instance or group norm that tiles pass, from a copy of `STATISTICS_SIZE`."""
         statistics: dict = {}
         if self.model.config["normalization"] == "pixel" and not self.tiles_for_s:
@@ -234,7 +234,7 @@ class Painter:
         if scale < 1:
             height, width = (max(MIN_SIZE, SIZE_MULTIPLE * round(side * scale / SIZE_MULTIPLE)) for side in size)
             size = height, width
-        self.tile(size, _whole(size), below, options, statistics)
+        self.tile(size, _whole(size), below, options, statistics, refining)
         return statistics
 
     def tile(

@@ -159,6 +159,13 @@ def test_tiles_that_are_all_margin_are_left_out(photo: np.ndarray, monkeypatch: 
     assert levels_apart(whole, tiled) <= 1
 
 
+@pytest.mark.parametrize("widths", [[15, 0], [0, 15]])
+def test_tiles_with_instance_norm_get_the_statistics_of_what_they_are_painted_over(photo: np.ndarray, widths: list):
+    model = built({**TINY, "brush_size": 32, "clear_lines": widths})
+    whole, tiled = (model.stylize(photo[:116, :116].astype(np.float32) / 255, tile=tile) for tile in (None, 64))
+    np.testing.assert_allclose(whole, tiled, atol=1e-3)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 def test_tiles_of_every_dtype_and_of_grey_and_of_a_batch(photo: np.ndarray, dtype: str):
     model = built(NOISY)

@@ -420,7 +420,7 @@ class Trainer:
         differ = []
         with contextlib.suppress(SDPGANError):  # a checkpoint may lie elsewhere than in its run's folder
             before = provenance.read_facts(target.resolve().parents[1])["config"]
-            differ = differences(before, {key: value for key, value in vars(self.config).items() if key in before})
+            differ = differences(vars(TrainingConfig()) | before, vars(self.config))
         try:
             self.accelerator.load_state(target)
         except (RuntimeError, ValueError, KeyError) as error:

@@ -79,8 +79,8 @@ class TrainingConfig:
     """The shorter side at which larger photos are painted first, then coarse to fine; 0: once, as they are (the paper).
     Photos are trained on at this size and at twice of it, as `photo_scales` spreads them."""
     clear_lines: tuple[int, ...] = (0, 0)
-    """Dark lines narrower than this odd number of pixels, which a smaller painting added to the photo, are filled in
-    before it is painted over at the second size, and at later ones; 0: they stay."""
+    """Two widths in pixels, each 0 (off) or odd from 3 to 15, for the second size and for later ones: dark lines and
+    dots that are narrower, which the smaller painting added to the photo, are filled in before it is painted over."""
     keep_detail: float = 0.0
     """The share of the photo's fine structure that results have where S is highest; 0: none (the paper)."""
     discriminator: str = "patch"
@@ -269,7 +269,7 @@ def _cast(key: str, value: typing.Any, kind: typing.Any) -> typing.Any:
             return ""
         if typing.get_origin(kind) is tuple:
             of = typing.get_args(kind)[0]
-            if of is int and any(isinstance(one, (bool, float)) for one in value):
+            if isinstance(value, str) or (of is int and any(isinstance(one, (bool, float)) for one in value)):
                 raise TypeError
             return tuple(of(one) for one in value)
         if kind is bool:
@@ -278,5 +278,6 @@ def _cast(key: str, value: typing.Any, kind: typing.Any) -> typing.Any:
             raise TypeError
         return kind(value)
     except (TypeError, ValueError, KeyError) as error:
-        wanted = "numbers" if typing.get_origin(kind) is tuple else kind.__name__
+        several = {tuple[float, ...]: "numbers", tuple[int, ...]: "whole numbers"}
+        wanted = several.get(kind) or kind.__name__
         raise SDPGANError(f"{key} is {value!r}; it must be {wanted}.") from error
