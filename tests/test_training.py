@@ -257,6 +257,7 @@ def test_a_config_file_and_the_command_line_are_read_strictly(tmp_path: Path):
                         ("mask_peak: 0.5", "mask_peak"), ("mask_peak: .inf", "mask_peak"),
                         ("keep_detail: 1.5", "keep_detail"), ("clear_lines: [4, 5]", "clear_lines"),
                         ("clear_lines: [5]", "clear_lines"), ("clear_lines: [5, 5.0]", "clear_lines"),
+                        ("clear_lines: '50'", "clear_lines"),
                         ("tone_jitter: 2", "tone_jitter"),
                         ("identity_chroma: -0.1", "identity_chroma"), ("discriminator: resnet", "discriminator"),
                         ("photo_scales: [1]", "photo_scales"), ("painting_scales: [2, 1]", "painting_scales"),
