@@ -12,7 +12,6 @@ from pathlib import Path
 import yaml
 
 from sdpgan_hub.errors import SDPGANError
-from sdpgan_hub.model import CLEAR_LINES
 
 from ..losses.terms import ADVERSARIAL_LOSSES, DISCRIMINATORS, TERMS
 
@@ -32,7 +31,7 @@ RANGES: tuple[tuple[str, Callable[[typing.Any], bool], str], ...] = (
     ("crop_size", lambda value: value >= 32 and value % 4 == 0, "a multiple of 4 and at least 32"),
     (
         "clear_lines",
-        lambda value: len(value) == 2 and all(width in CLEAR_LINES for width in value),
+        lambda value: len(value) == 2 and all(width in (0, *range(3, 16, 2)) for width in value),
         "two widths, each 0 or an odd number of pixels from 3 to 15",
     ),
     ("mask_peak", lambda value: 1 <= value < math.inf, "a number from 1 up (the paper's is 2)"),
