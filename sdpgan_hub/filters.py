@@ -260,7 +260,7 @@ def refined(broad: Tensor, painting: Tensor) -> Tensor:
     Returns:
         N x 3 x H x W in [-1, 1].
     """
-    return (painting + _blurred(broad - painting, REFINED_SIGMA)).clamp(-1, 1)
+    return (painting + blurred(broad - painting, REFINED_SIGMA)).clamp(-1, 1)
 
 
 def noise_origin(saliency: Tensor) -> Tensor:
@@ -295,7 +295,7 @@ def keep_detail(painting: Tensor, photo: Tensor, saliency: Tensor, share: float 
         share: 0 (the painting as it is) to 1 (at the most salient places, all of the photo's fine luma).
     """
     difference = luma(photo - painting)
-    fine = difference - _blurred(difference, DETAIL_SIGMA)
+    fine = difference - blurred(difference, DETAIL_SIGMA)
     return (painting + share * (saliency + 1) / 2 * fine).clamp(-1, 1)
 
 
@@ -314,7 +314,7 @@ def blended(painting: Tensor, photo: Tensor, strength: float, keep_color: bool) 
     return (photo + strength * (luma(change) if keep_color else change)).clamp(-1, 1)
 
 
-def _blurred(image: Tensor, sigma: float) -> Tensor:
+def blurred(image: Tensor, sigma: float) -> Tensor:
     """Each channel after a Gaussian of `sigma` px that ends at three times that, mirrored at the border."""
     radius = round(3 * sigma)
     places = torch.arange(-radius, radius + 1, device=image.device)

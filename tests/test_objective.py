@@ -129,3 +129,29 @@ def test_less_chroma_is_the_luma_and_a_share_of_the_rest():
     luma = np.einsum("c,ncyx->nyx", [0.299, 0.587, 0.114], image.numpy())[:, None]
     expected = luma + 0.4 * (image.numpy() - luma)
     np.testing.assert_allclose(objective.with_chroma(image, 0.4).numpy(), expected, rtol=1e-6)
+
+
+def test_a_strong_color_of_the_photo_replaces_the_paintings_and_a_weak_one_does_not():
+    painting, photo = 0.3 * logits(0, 1, 3, 24, 40), torch.zeros(1, 3, 24, 40, dtype=torch.float64)
+    photo[..., :20] = torch.tensor([0.9, -0.5, -0.4])[:, None, None]
+    photo[..., 20:] = torch.tensor([0.3, 0.1, 0.0])[:, None, None]
+    taps = np.exp(-0.5 * (np.arange(-9, 10) / 3.0) ** 2)
+
+    def blurred(image: np.ndarray) -> np.ndarray:
+        for axis in (2, 3):
+            widths = [(9, 9) if one == axis else (0, 0) for one in range(4)]
+            padded = np.pad(image, widths, mode="reflect")
+            image = sum(
+                tap / taps.sum() * np.take(padded, range(place, place + image.shape[axis]), axis)
+                for place, tap in enumerate(taps)
+            )
+        return image
+
+    p, x = painting.numpy(), photo.numpy()
+    broad = blurred(x)
+    distance = np.sqrt(((broad - np.einsum("c,ncyx->nyx", [0.299, 0.587, 0.114], broad)[:, None]) ** 2).sum(1))
+    w = np.clip((distance - 0.4) / 0.5, 0, 1)[:, None]
+    expected = p + 0.8 * w**2 * (3 - 2 * w) * blurred(x - p)
+    result = objective.with_strong_colors(painting, photo, 0.8).numpy()
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-7)
+    assert np.array_equal(result[..., 32:], p[..., 32:]) and w[..., :8].min() == 1

@@ -17,7 +17,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor
 
-from sdpgan_hub.filters import luma
+from sdpgan_hub.filters import blurred, luma
 
 PENALTIES = {
     "bce": F.softplus,
@@ -27,6 +27,10 @@ PENALTIES = {
 """What D pays for a logit of an image that is no painting; for the negative logit of a painting it pays the same."""
 SHIFT_MARGIN = 16
 """Pixels at the border where a photo and its shifted copy see different things."""
+STRONG_COLOR = (0.4, 0.9)
+"""Distance of a colour from its luma, in the scale of [-1, 1], from which it is taken over in part, and fully."""
+STRONG_COLOR_SIGMA = 3
+"""Of the Gaussian, in pixels, that keeps the strokes of a painting which takes over a photo's colours."""
 
 
 def discriminator_loss(painting: Tensor, edge_blurred: Tensor | None, generated: Tensor, kind: str = "bce") -> Tensor:
@@ -131,6 +135,24 @@ def distillation_loss(painting: Tensor, taught: Tensor) -> Tensor:
 def with_chroma(image: Tensor, share: float | Tensor) -> Tensor:
     """N x 3 x H x W in [-1, 1] with `share`, a number or N x 1 x H x W, of its colour differences from its luma."""
     return luma(image) + share * (image - luma(image))
+
+
+def with_strong_colors(painting: Tensor, photo: Tensor, share: float) -> Tensor:
+    """A painting P of the photo x in which what has a strong colour keeps it: P + share w blur(x - P).
+
+    w goes smoothly from 0 to 1 between the two distances of `STRONG_COLOR` of blur(x) from its luma. So a red flower is
+    not painted in cream because most of what the painter shows is pale. Greys, skin and strokes stay as they are.
+
+    Args:
+        painting: N x 3 x H x W in [-1, 1]. H and W are at least 16.
+        photo: of the same shape.
+        share: 0 (P as it is) to 1.
+    """
+    broad = blurred(photo, STRONG_COLOR_SIGMA)
+    distance = (broad - luma(broad)).norm(dim=1, keepdim=True)
+    low, high = STRONG_COLOR
+    place = ((distance - low) / (high - low)).clamp(0, 1)
+    return painting + share * place**2 * (3 - 2 * place) * blurred(photo - painting, STRONG_COLOR_SIGMA)
 
 
 def content_weight(w_con: float, epoch: int, decay: float = 0.96, decay_epochs: int = 10) -> float:

@@ -109,7 +109,10 @@ class Step:
             assert self.teacher is not None
             with torch.no_grad(), self.accelerator.autocast():
                 taught = self.teacher(*(one if one is None else one[:count] for one in inputs))[0].float()
-            taught = objective.with_chroma(taught, self.taught_chroma(batch, saliency, taught)).clamp(-1, 1)
+            taught = objective.with_chroma(taught, self.taught_chroma(batch, saliency, taught))
+            if config.distill_color:
+                taught = objective.with_strong_colors(taught, batch["photo"], config.distill_color)
+            taught = taught.clamp(-1, 1)
             terms["distill"] = objective.distillation_loss(stylized, taught)
         self.backpropagate(terms, weights, losses)
         del terms, pyramid, pyramids
