@@ -56,20 +56,7 @@ class Processes:
 
     def agreed(self, make: Callable[[], T]) -> T:
         """What `make` gives in the main process, which alone calls it; its SDPGANError is raised in all."""
-        if not self.several:
-            return make()
-        from accelerate.utils import broadcast_object_list
-
-        made: list[Any] = [None]
-        if self.is_main:
-            try:
-                made = [make()]
-            except SDPGANError as error:
-                made = [error]
-        broadcast_object_list(made)
-        if isinstance(made[0], SDPGANError):
-            raise made[0]
-        return made[0]
+        return self.gathered(self.together(lambda: [make()] if self.is_main else []))[0]
 
     def together(self, make: Callable[[], T]) -> T:
         """What `make` gives in this process; an SDPGANError in one is raised in all, when all have called it."""
