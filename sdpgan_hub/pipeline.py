@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .scene import Scene
 
 BATCH_PIXELS = 512 * 512
-"""Images of one size share a batch up to this many pixels; a larger image is a batch of its own."""
+"""Images of a batched tensor are painted together up to this many pixels; a larger image alone."""
 WHOLE_BYTES = 2 * 2**30
 """With tile="auto", what takes less, and less than half of the free memory, is painted whole."""
 TILE_BYTES = 5 * 2**26
@@ -358,21 +358,15 @@ def run(
     mask: ImageLike | Sequence[ImageLike] | None = None,
     scene: Scene | None = None,
 ) -> Iterator[tuple[Any, np.ndarray | None]]:
-    """Each image's painting and map, as people get them; runs of images of one size as batches.
+    """Each image's painting and map, as people get them.
 
     scene: of images that are frames of a film, in their order; they are painted one by one.
 
     Raises:
         SDPGANError: if an image or a mask cannot be read or does not fit, or memory runs out.
     """
-    waiting: list[tuple[Picture, Tensor | None]] = []
-    for picture in _read_each(image, mask):
-        if waiting and not _share_a_batch(waiting, picture):
-            yield from _run_batch(model, waiting, options, scene)
-            waiting = []
-        waiting.append(picture)
-    if waiting:
-        yield from _run_batch(model, waiting, options, scene)
+    for picture, its_mask in _read_each(image, mask):
+        yield _run_one(model, picture, its_mask, options, scene)
 
 
 def _read_each(
@@ -415,27 +409,12 @@ def _read_mask(mask: ImageLike | None, picture: Picture) -> Tensor | None:
     return values.expand(len(picture.values), -1, -1, -1)
 
 
-def _share_a_batch(waiting: list[tuple[Picture, Tensor | None]], newcomer: tuple[Picture, Tensor | None]) -> bool:
-    count = sum(len(picture.values) for picture, _ in [*waiting, newcomer])
-    height, width = newcomer[0].values.shape[-2:]
-    return _kind(*waiting[0]) == _kind(*newcomer) and count * height * width <= BATCH_PIXELS
-
-
-def _kind(picture: Picture, mask: Tensor | None) -> tuple:
-    """What all images and masks of a batch have in common."""
-    parts = [picture.values] if mask is None else [picture.values, mask]
-    return picture.dtype, *((part.shape[1:], part.dtype, part.device) for part in parts)
-
-
-def _run_batch(
-    model: SDPGAN, waiting: list[tuple[Picture, Tensor | None]], options: Options, scene: Scene | None
-) -> Iterator[tuple[Any, np.ndarray | None]]:
-    pictures = [picture for picture, _ in waiting]
-    values = _joined([picture.values for picture in pictures])
-    its_masks = [mask for _, mask in waiting if mask is not None]  # of all or of none
-    masks = _joined(its_masks) if its_masks else None
+def _run_one(
+    model: SDPGAN, picture: Picture, masks: Tensor | None, options: Options, scene: Scene | None
+) -> tuple[Any, np.ndarray | None]:
+    values = picture.values
     count, size = len(values), _size_of(values)
-    dtype = torch.float32 if pictures[0].dtype.is_floating_point else pictures[0].dtype
+    dtype = torch.float32 if picture.dtype.is_floating_point else picture.dtype
     paintings = values.new_empty((count, 3, *size), dtype=dtype) if options.painting else None
     maps = values.new_empty((count, 1, *size), dtype=torch.float32) if options.saliency else None
     step = max(1, BATCH_PIXELS // (size[0] * size[1])) if scene is None else 1
@@ -449,16 +428,8 @@ def _run_batch(
         if scene is not None and painting is not None:
             signed = painting if painting.dtype.is_floating_point else imaging.to_signed(painting)
             _store(painting, _whole(size), scene.steady(signed))
-    done = 0
-    for picture in pictures:
-        part = slice(done, done + len(picture.values))
-        done = part.stop
-        restored = None if paintings is None else picture.restore(paintings[part])
-        yield restored, None if maps is None else _saliency_array(picture, maps[part])
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    restored = None if paintings is None else picture.restore(paintings)
+    return restored, None if maps is None else _saliency_array(picture, maps)
 
 
 @torch.inference_mode()
