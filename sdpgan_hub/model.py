@@ -139,12 +139,11 @@ class SDPGAN(nn.Module, PyTorchModelHubMixin):
         """
         if whole is None:
             check_size(x)
-            results: list[pipeline.Tile] = []
+            results: list[Any] = []
             painter = pipeline.Painter(self, pipeline.Photo(x, signed=True))
             options = pipeline.Options(saliency=self.saliency_network is not None, tile=None)
-            painter.paint(lambda _, tile: results.append(tile), options)
-            painting, saliency = results[0].painting, results[0].saliency
-            assert painting is not None
+            painter.paint(lambda *parts: results.append(parts), options)
+            _, painting, saliency = results[0]
             return painting, saliency
         if self.saliency_network is None:
             return self.generate(x, None, noise_starts), None

@@ -166,8 +166,8 @@ class Painter:
         self.saliency_size = model.config["saliency_size"]
         self.tiles_for_s = model.saliency_network is not None and not self.saliency_size
 
-    def paint(self, write: Callable[[Box, Tile], None], options: Options) -> None:
-        """Calls `write` with each tile of the photo at its own size, and the box where it belongs.
+    def paint(self, write: Callable[[Box, Tensor | None, Tensor | None], None], options: Options) -> None:
+        """Calls `write` with the box of each tile of the photo at its own size, its painting and its map.
 
         The box is counted from the photo's own first pixel; margin and padding are cut off.
         """
@@ -192,7 +192,7 @@ class Painter:
                 result = _cut(result, outer, kept)
                 if differences is None:
                     top, bottom, left, right = (place - self.photo.margin for place in kept)
-                    write((top, bottom, left, right), result)
+                    write((top, bottom, left, right), result.painting, result.saliency)
                 else:
                     assert result.painting is not None
                     differences[_slices(core)] = result.painting - filters.luma(result.photo)
@@ -446,38 +446,29 @@ def _infer(
     size = photo.own_size
     working = imaging.limited_size(*size, options.max_size)
 
-    def finish(box: Box, part: Tensor | None) -> None:
-        assert part is not None
-        if options.strength != 1 or options.keep_color:
+    def write(box: Box, part: Tensor | None, map_: Tensor | None) -> None:
+        if part is not None and (options.strength != 1 or options.keep_color):
             own = photo.part(photo.size, box).to(part.device)
             part = filters.blended(part, own, options.strength, options.keep_color)
         _store(painting, box, part)
+        _store(saliency, box, map_)
 
     with _one_sentence_on_memory(model, size):
         if working == size:
-
-            def write(box: Box, tile: Tile) -> None:
-                if painting is not None:
-                    finish(box, tile.painting)
-                _store(saliency, box, tile.saliency)
-
             _painter(model, photo, mask, scene).paint(write, options)
             return
         small_painting, small_map = (
             None if result is None else torch.empty(*result.shape[:2], *working) for result in (painting, saliency)
         )
 
-        def write_small(box: Box, tile: Tile) -> None:
-            _store(small_painting, box, tile.painting)
-            _store(small_map, box, tile.saliency)
+        def write_small(box: Box, part: Tensor | None, map_: Tensor | None) -> None:
+            _store(small_painting, box, part)
+            _store(small_map, box, map_)
 
         shrunk_mask = None if mask is None else mask.shrunk(working)
         _painter(model, photo.shrunk(working), shrunk_mask, scene).paint(write_small, options)
         for box in tiles(size, ENLARGED_SIDE):
-            if small_painting is not None:
-                finish(box, _enlarged(small_painting, size, box))
-            if small_map is not None:
-                _store(saliency, box, _enlarged(small_map, size, box))
+            write(box, _enlarged(small_painting, size, box), _enlarged(small_map, size, box))
 
 
 def _painter(model: SDPGAN, photo: Photo, mask: Photo | None, scene: Scene | None) -> Painter:
@@ -497,7 +488,9 @@ def _store(result: Tensor | None, box: Box, part: Tensor | None) -> None:
     result[..., top:bottom, left:right].copy_(part)
 
 
-def _enlarged(small: Tensor, size: tuple[int, int], box: Box) -> Tensor:
+def _enlarged(small: Tensor | None, size: tuple[int, int], box: Box) -> Tensor | None:
+    if small is None:
+        return None
     enlarged = filters.resized_part(lambda part: small[_slices(part)], _size_of(small), size, box, filters.cubic)
     return enlarged.clamp(-1, 1)
 
