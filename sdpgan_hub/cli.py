@@ -733,14 +733,13 @@ def _check_holds(format: str, image: Image.Image, count: int, name: str) -> None
             f"{name} is {image.width} x {image.height} pixels, and a {format} file has {limit} a side at most; "
             "write it as png."
         )
-    if count > 1 and image.format == "TIFF" and format != "TIFF":
+    parts, whole, holding = "frames", "animation", files.ANIMATED
+    if image.format == "TIFF":
+        parts, whole, holding = "pages", "pages", ("TIFF",)
+    if count > 1 and format not in holding:
         raise SDPGANError(
-            f"{name} has {count} pages, and a {format} file holds no pages; write it as tiff, or take --first-frame."
-        )
-    if count > 1 and image.format != "TIFF" and format not in files.ANIMATED:
-        raise SDPGANError(
-            f"{name} has {count} frames, and a {format} file holds no animation; write it as gif, png, webp or avif, "
-            "or take --first-frame."
+            f"{name} has {count} {parts}, and a {format} file holds no {whole}; write it as "
+            f"{', '.join(holding).lower()}, or take --first-frame."
         )
 
 
