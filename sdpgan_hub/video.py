@@ -116,7 +116,7 @@ class Film:
     Attributes:
         time_base: seconds of a unit of the frames' times.
         rate: frames a second, on average.
-        matrix: the nine numbers by which a player turns the frames; None for frames stored upright.
+        turn: how a player turns the frames, from the first of `frames` on.
 
     Raises:
         SDPGANError: if there is no picture in it.
@@ -134,7 +134,7 @@ class Film:
         self.stream.thread_type = "AUTO"
         self.time_base = self.stream.time_base or Fraction(1, 90000)
         self.rate = self.stream.average_rate or Fraction(25)
-        self.matrix: list[int] | None = None
+        self.turn = Turn(None)
 
     def frames(self) -> Iterator[av.VideoFrame]:
         """Each frame, decoded, with a time after that of the one before."""
@@ -147,7 +147,7 @@ class Film:
                 frame.pts = last + 1
             if last is None:
                 matrix: Any = frame.side_data.get("DISPLAYMATRIX")
-                self.matrix = None if matrix is None else np.frombuffer(bytes(matrix), np.int32).tolist()
+                self.turn = Turn(None if matrix is None else np.frombuffer(bytes(matrix), np.int32).tolist())
             last = frame.pts
             yield frame
 
@@ -267,8 +267,8 @@ class _Work:
         path, unfinished = self._segment(self.progress.segments), self._path(UNFINISHED_SEGMENT)
         with _writing(self.target):
             self.folder.mkdir(parents=True, exist_ok=True)
-        turn = Turn(self.film.matrix)
-        with Encoder(unfinished, self.target, self.film, turn) as encoder:
+        turn = self.film.turn
+        with Encoder(unfinished, self.target, self.film) as encoder:
             for frame in chain([first], islice(others, SEGMENT - 1)):
                 photo = turn.upright(frame.to_ndarray(format="rgb24", **_conversion(frame, "src")))
                 painting = paint(np.ascontiguousarray(photo), self.scene)
@@ -295,8 +295,8 @@ class _Work:
         ):
             picture = result.add_stream_from_template(first.streams.video[0])
             picture.time_base = film.time_base
-            if film.matrix and Turn(film.matrix).kept(film.format):
-                picture.set_display_matrix(film.matrix)
+            if film.turn.kept(film.format):
+                picture.set_display_matrix(film.turn.matrix)
             copies = {stream.index: result.add_stream_from_template(stream) for stream in film.copied()}
             for index, copy in copies.items():
                 if language := source.streams[index].metadata.get("language"):
@@ -329,8 +329,8 @@ class Encoder:
         SDPGANError: naming the target where the segment cannot be written.
     """
 
-    def __init__(self, path: Path, target: Path, film: Film, turn: Turn):
-        self.target, self.film, self.turn = target, film, turn
+    def __init__(self, path: Path, target: Path, film: Film):
+        self.target, self.film, self.turn = target, film, film.turn
         self.codec, self.options = ENCODERS[film.format]
         with _writing(target):
             self.container = av.open(os.fspath(path), "w", format=film.format)
