@@ -203,9 +203,8 @@ def frames(image: PIL.Image.Image, name: str, count: int, belongings: Belongings
         yield frame
 
 
-def upright(image: PIL.Image.Image, name: str | None = None) -> PIL.Image.Image:
+def upright(image: PIL.Image.Image, name: str) -> PIL.Image.Image:
     """`image`, decoded, where its EXIF has no orientation to heed, else a copy, turned and mirrored as it says."""
-    name = name or getattr(image, "filename", "") or f"The {image.mode} image"
     with image_errors(name):
         try:
             image.load()

@@ -429,7 +429,10 @@ def _run_one(
             signed = painting if painting.dtype.is_floating_point else imaging.to_signed(painting)
             _store(painting, _whole(size), scene.steady(signed))
     restored = None if paintings is None else picture.restore(paintings)
-    return restored, None if maps is None else _saliency_array(picture, maps)
+    if maps is None:
+        return restored, None
+    arrays = imaging.from_signed(maps, torch.float32)[:, 0].cpu().numpy()
+    return restored, arrays if picture.batched else arrays[0]
 
 
 @torch.inference_mode()
@@ -506,12 +509,6 @@ def _one_sentence_on_memory(model: SDPGAN, size: tuple[int, int]) -> Iterator[No
             f"An image of {size[1]} x {size[0]} pixels needs more memory than {model.device} has; give a smaller "
             "tile=, such as 256, or max_size=, such as 1024."
         ) from error
-
-
-def _saliency_array(picture: Picture, signed: Tensor) -> np.ndarray:
-    """S's map, N x 1 x H x W in [-1, 1], as people get it: H x W in [0, 1], or N x H x W for a batched tensor."""
-    maps = imaging.from_signed(signed, torch.float32)[:, 0].cpu().numpy()
-    return maps if picture.batched else maps[0]
 
 
 def _size_of(images: Tensor) -> tuple[int, int]:
