@@ -14,7 +14,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .common import as_rgb, inside_frame, min_max, restore, shrink
+from .common import detected, min_max
 from .kernels import barrier_passes, compiled
 
 PASSES = 5
@@ -31,12 +31,7 @@ def minimum_barrier(image: np.ndarray) -> np.ndarray:
     Raises :class:`~sdpgan_hub.errors.SDPGANError` for another dtype or shape (grey and RGBA are taken as well), and
     where numba is missing.
     """
-    rgb = as_rgb(image)
-    working = shrink(rgb)
-    inside = inside_frame(working)
-    content = working[inside]
-    saliency = min_max(minimum_barrier_map(content) + backgroundness(content))
-    return restore(post_process(saliency), inside, working.shape[:2], rgb.shape[:2])
+    return detected(image, lambda inside: post_process(min_max(minimum_barrier_map(inside) + backgroundness(inside))))
 
 
 def minimum_barrier_map(image: np.ndarray) -> np.ndarray:

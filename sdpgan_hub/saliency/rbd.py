@@ -14,7 +14,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from .common import as_rgb, inside_frame, min_max, missing_extra, restore, shrink
+from .common import detected, min_max, missing_extra
 from .kernels import compiled, shortest_paths
 
 SUPERPIXEL_AREA = 144
@@ -54,12 +54,7 @@ def robust_background(image: np.ndarray) -> np.ndarray:
     Raises :class:`~sdpgan_hub.errors.SDPGANError` for another dtype or shape (grey and RGBA are taken as well), and
     where scikit-image or numba is missing.
     """
-    rgb = as_rgb(image)
-    working = shrink(rgb)
-    inside = inside_frame(working)
-    content = working[inside]
-    saliency = min_max(_one_view(content) + _one_view(content[:, ::-1])[:, ::-1])
-    return restore(saliency, inside, working.shape[:2], rgb.shape[:2])
+    return detected(image, lambda inside: min_max(_one_view(inside) + _one_view(inside[:, ::-1])[:, ::-1]))
 
 
 def _one_view(image: np.ndarray) -> np.ndarray:
