@@ -533,13 +533,10 @@ def _single_output(output: str, name: str, into_folder: bool, is_film: bool = Fa
         return STANDARD
     if into_folder:
         return str(Path(output) / name)
-    if is_film:
-        if Path(output).suffix.lower() not in VIDEO_FORMATS:
-            raise UsageError(f"{output} cannot hold a video; give it one of the suffixes {', '.join(VIDEO_FORMATS)}.")
-        return output
-    if Path(output).suffix.lower() not in OUTPUT_FORMATS:
+    kind, formats = ("videos", VIDEO_FORMATS) if is_film else ("images", OUTPUT_FORMATS)
+    if Path(output).suffix.lower() not in formats:
         raise UsageError(
-            f"{output} has no suffix that names a format ({', '.join(OUTPUT_FORMATS)}); for a folder, end it with /."
+            f"{output} has no suffix of a format of {kind} ({', '.join(formats)}); for a folder, end it with /."
         )
     return output
 
