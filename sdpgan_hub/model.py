@@ -436,8 +436,7 @@ def _check_keep_detail(share: float, has_map: bool) -> None:
 
 
 def _check_size(name: str, size: int) -> None:
-    whole = isinstance(size, int) and not isinstance(size, bool)
-    if not whole or (size and (size < MIN_SIZE or size % SIZE_MULTIPLE)):
+    if type(size) is not int or (size and (size < MIN_SIZE or size % SIZE_MULTIPLE)):
         raise SDPGANError(f"{name} is {size!r}; give 0, or a multiple of {SIZE_MULTIPLE} from {MIN_SIZE} up.")
 
 

@@ -454,7 +454,7 @@ def padded_size(side: int) -> int:
 
 
 def _checked_count(name: str, count: int, least: int = 0) -> int:
-    if isinstance(count, bool) or not isinstance(count, int) or count < least:
+    if type(count) is not int or count < least:
         raise SDPGANError(f"{name} is {count!r}; give a whole number from {least} up.")
     return count
 
