@@ -156,13 +156,10 @@ class Down(nn.Sequential):
         normalization: str = "instance",
         antialiasing: bool = False,
     ):
-        bias = normalization == "pixel"
-        if antialiasing and stride > 1:
-            convolution = nn.Conv2d(inputs, outputs, kernel, stride, bias=bias)
-            super().__init__(Blur(kernel // 2), *_block(convolution, outputs, normalization))
-        else:
-            convolution = ReflectedConvolution(inputs, outputs, kernel, stride, bias=bias)
-            super().__init__(*_block(convolution, outputs, normalization))
+        blur = [Blur(kernel // 2)] if antialiasing and stride > 1 else []
+        layer = nn.Conv2d if blur else ReflectedConvolution
+        convolution = layer(inputs, outputs, kernel, stride, bias=normalization == "pixel")
+        super().__init__(*blur, *_block(convolution, outputs, normalization))
 
 
 class BilinearConvolution(nn.Conv2d):
