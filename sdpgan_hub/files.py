@@ -235,19 +235,18 @@ def pixels(image: PIL.Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | 
     if image.mode == "F":
         check_floats(np.asarray(image).min(), np.asarray(image).max(), name)
     with image_errors(name):
+        if image.mode in ("La", "RGBa"):
+            image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
         alpha = None
         if image.mode.startswith("I") and "transparency" in image.info:  # which Pillow's conversion looks for in 8 bits
             alpha = np.where(deep == image.info["transparency"], 0, 255).astype(np.uint8)
         elif image.has_transparency_data:
-            straight = image.convert("LA") if image.mode == "La" else image
-            alpha = np.asarray(straight.convert("RGBA").getchannel("A"))
+            alpha = np.asarray(image.convert("RGBA").getchannel("A"))
         managed = color.to_srgb(image, name)
         if managed.mode.startswith("I"):
             return np.asarray(managed).astype(np.uint16)[..., None], alpha
         if managed.mode == "F":
             return np.asarray(managed)[..., None], None
-        if managed.mode in ("La", "RGBa"):
-            managed = managed.convert({"La": "LA", "RGBa": "RGBA"}[managed.mode])
         # a palette's transparent colour has to be given up by way of RGBA
         return np.asarray((managed.convert("RGBA") if alpha is not None else managed).convert("RGB")), alpha
 
