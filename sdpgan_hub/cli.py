@@ -730,9 +730,9 @@ def _check_holds(format: str, image: Image.Image, count: int, name: str) -> None
             f"{name} is {image.width} x {image.height} pixels, and a {format} file has {limit} a side at most; "
             "write it as png."
         )
-    parts, whole, holding = "frames", "animation", files.ANIMATED
-    if image.format == "TIFF":
-        parts, whole, holding = "pages", "pages", ("TIFF",)
+    is_tiff = image.format == "TIFF"
+    parts, whole = ("pages", "pages") if is_tiff else ("frames", "animation")
+    holding = ("TIFF",) if is_tiff else files.ANIMATED
     if count > 1 and format not in holding:
         raise SDPGANError(
             f"{name} has {count} {parts}, and a {format} file holds no {whole}; write it as "
