@@ -10,17 +10,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from .errors import SDPGANError
 
-METADATA = (
-    "base_model",
-    "datasets",
-    "language",
-    "license",
-    "license_link",
-    "license_name",
-    "metrics",
-    "tags",
-    "thumbnail",
-)
+METADATA = "base_model datasets language license license_link license_name metrics tags thumbnail".split()
 """Keywords that go into the card's front matter; `tags` are added to the package's own."""
 
 SECTIONS = {"training_data": "Training data", "training": "Training", "evaluation": "Figures", "terms": "Terms"}
@@ -29,8 +19,8 @@ SECTIONS = {"training_data": "Training data", "training": "Training", "evaluatio
 TEXTS = ("title", "summary", "gallery", "limits")
 """Keywords that fill a place of the template: Markdown."""
 
-_HERE = Path(__file__).parent
-_TEMPLATES = (_HERE / "model_cards" / "card.md", _HERE.parent / "model_cards" / "card.md")
+_TEMPLATES = [Path(__file__).parents[up] / "model_cards" / "card.md" for up in (0, 1)]
+"""In an installed package it lies inside, in a checkout beside it."""
 
 
 def render(front_matter: Mapping[str, Any], keywords: Mapping[str, Any], **facts: Any) -> ModelCard:
@@ -53,16 +43,8 @@ def render(front_matter: Mapping[str, Any], keywords: Mapping[str, Any], **facts
         raise SDPGANError("A model card with license 'other' needs a license_name, and a license_link to its text.")
     return ModelCard.from_template(
         ModelCardData(**metadata),
-        template_str=_template().read_text(encoding="utf-8"),
+        template_str=next(path for path in _TEMPLATES if path.is_file()).read_text(encoding="utf-8"),
         sections={heading: keywords[key] for key, heading in SECTIONS.items() if keywords.get(key)},
         **{key: keywords.get(key, "") for key in TEXTS},
         **facts,
     )
-
-
-def _template() -> Path:
-    """In an installed package the templates lie inside it, in a checkout beside it."""
-    for path in _TEMPLATES:
-        if path.is_file():
-            return path
-    raise SDPGANError(f"The model card template {_TEMPLATES[0]} is missing; install sdpgan_hub again.")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -29,7 +30,7 @@ from .errors import SDPGANError, SDPGANWarning, one_line, reworded
 from .files import OUTPUT_FORMATS, VIDEO_FORMATS
 from .memory import keep_freed_memory
 from .processes import Processes
-from .styles import DEFAULT
+from .styles import DEFAULT, available
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,7 +73,7 @@ SEVERAL = (
 
 
 class UsageError(SDPGANError):
-    """What stops a command, in the words of the command line: exit code 2, as any SDPGANError outside of a job."""
+    """What stops a command, in the words of the command line already."""
 
 
 @dataclass
@@ -302,8 +303,6 @@ def _tile(text: str) -> int | str | None:
 
 def run_styles(options: argparse.Namespace, _: Processes) -> int:
     """`sdpgan styles`: name, size and folder of each shipped style."""
-    from .styles import available
-
     rows: list[dict[str, Any]] = [
         {"name": name, "path": str(folder), "bytes": sum(file.stat().st_size for file in folder.iterdir())}
         for name, folder in available().items()
@@ -347,8 +346,6 @@ def run_stylize(options: argparse.Namespace, processes: Processes) -> int:
 
 def _digest(settings: object, tensors: Iterable[Tensor]) -> str:
     """One for all that decides how a photo is painted: names in JSON, and weights and masks."""
-    import hashlib
-
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for tensor in tensors:
         digest.update(tensor.cpu().numpy().tobytes())
@@ -404,8 +401,11 @@ def run_saliency(options: argparse.Namespace, processes: Processes) -> int:
         model = processes.together(lambda: _load(options))
         limits = {"max_size": options.max_size, "tile": options.tile}
         return run(jobs, options, processes, lambda image, _: _view(image, model.saliency_map(image, **limits), view))
-    find = _classic(options.method)
-    return run(jobs, options, processes, lambda image, _: _view(image, find(image), view))
+    from . import saliency
+
+    detectors = {"reference": saliency.reference, "rbd": saliency.robust_background, "mbd": saliency.minimum_barrier}
+    find = detectors[options.method]
+    return run(jobs, options, processes, lambda image, _: _view(image, find(_rgb(image)), view))
 
 
 def _load(options: argparse.Namespace) -> SDPGAN:
@@ -433,22 +433,6 @@ def _best_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _classic(method: str) -> Callable[[Image.Image], np.ndarray]:
-    from . import saliency
-
-    detector = {"reference": saliency.reference, "rbd": saliency.robust_background, "mbd": saliency.minimum_barrier}
-
-    def find(image: Image.Image) -> np.ndarray:
-        try:
-            return detector[method](_rgb(image))
-        except SDPGANError as error:
-            if isinstance(error.__context__, ImportError):
-                raise UsageError(str(error)) from error
-            raise
-
-    return find
 
 
 def _view(image: Image.Image, saliency: np.ndarray, view: str) -> Image.Image:
@@ -489,32 +473,34 @@ def plan(options: argparse.Namespace, tag: str, default_suffix: Callable[[str], 
         and (len(roots) > 1 or any(root != STANDARD and Path(root).is_dir() for root in roots) or _means_folder(output))
     )
     if into_folder:
-        _check_folder(output)
+        named = Path(output).suffix.lower() in (*OUTPUT_FORMATS, *VIDEO_FORMATS)
+        if Path(output).is_file() or (named and not _means_folder(output)):
+            raise UsageError(f"{output} is a file or named like one; the results of these inputs need a folder.")
+    paints = options.command == "stylize"
     of_images = (lambda _: f".{options.format}") if options.format else default_suffix
 
     def suffix_of(suffix: str) -> str:
-        if options.command != "stylize" or suffix not in files.VIDEO_SUFFIXES:
+        if not paints or suffix not in files.VIDEO_SUFFIXES:
             return of_images(suffix)
         return suffix if suffix in VIDEO_FORMATS else ".mp4"
 
     jobs = Jobs()
     jobs.passed_over = Counter()
     for root in roots:
-        if root == STANDARD:
-            jobs.append(Job(STANDARD, _single_output(output or STANDARD, f"stdin{suffix_of('')}", into_folder)))
-        elif Path(root).is_dir():
-            target = Path(output) if output else _beside(Path(root), tag)
+        if root != STANDARD and Path(root).is_dir():
             if output == STANDARD:
                 raise UsageError(f"stdout takes one image, and {root} is a folder.")
-            films = options.command == "stylize" and files.can_read_video()
+            folder = Path(root) if Path(root).name else Path(root).resolve()
+            target = Path(output) if output else folder.with_name(f"{folder.name}.{tag}")
+            films = paints and files.can_read_video()
             with _saying_warnings():
                 jobs += _folder_jobs(Path(root), target, suffix_of, jobs.passed_over, films)
         else:
-            path = Path(root)
-            name = path.stem + suffix_of(path.suffix.lower())
-            default = path.with_name(f"{path.stem}.{tag}{suffix_of(path.suffix.lower())}")
-            is_film = options.command == "stylize" and files.is_video_name(path)
-            jobs.append(Job(root, _single_output(output or str(default), name, into_folder, is_film)))
+            path = Path("stdin" if root == STANDARD else root)
+            suffix = suffix_of(path.suffix.lower())
+            default = STANDARD if root == STANDARD else str(path.with_name(f"{path.stem}.{tag}{suffix}"))
+            is_film = paints and files.is_video_name(path)
+            jobs.append(Job(root, _single_output(output or default, path.stem + suffix, into_folder, is_film)))
     if into_folder:
         _keep_apart(jobs, Path(output))
     _check_outputs(jobs)
@@ -540,17 +526,6 @@ def _means_folder(output: str) -> bool:
     return output.endswith(("/", os.sep)) or Path(output).is_dir()
 
 
-def _check_folder(output: str) -> None:
-    named = Path(output).suffix.lower() in (*OUTPUT_FORMATS, *VIDEO_FORMATS)
-    if Path(output).is_file() or (named and not _means_folder(output)):
-        raise UsageError(f"{output} is a file or named like one; the results of these inputs need a folder.")
-
-
-def _beside(folder: Path, tag: str) -> Path:
-    folder = folder if folder.name else folder.resolve()
-    return folder.with_name(f"{folder.name}.{tag}")
-
-
 def _single_output(output: str, name: str, into_folder: bool, is_film: bool = False) -> str:
     if output == STANDARD and is_film:
         raise UsageError("stdout takes no video; give -o a path.")
@@ -558,13 +533,10 @@ def _single_output(output: str, name: str, into_folder: bool, is_film: bool = Fa
         return STANDARD
     if into_folder:
         return str(Path(output) / name)
-    if is_film:
-        if Path(output).suffix.lower() not in VIDEO_FORMATS:
-            raise UsageError(f"{output} cannot hold a video; give it one of the suffixes {', '.join(VIDEO_FORMATS)}.")
-        return output
-    if Path(output).suffix.lower() not in OUTPUT_FORMATS:
+    kind, formats = ("videos", VIDEO_FORMATS) if is_film else ("images", OUTPUT_FORMATS)
+    if Path(output).suffix.lower() not in formats:
         raise UsageError(
-            f"{output} has no suffix that names a format ({', '.join(OUTPUT_FORMATS)}); for a folder, end it with /."
+            f"{output} has no suffix of a format of {kind} ({', '.join(formats)}); for a folder, end it with /."
         )
     return output
 
@@ -661,13 +633,12 @@ def run(
         disable=options.quiet or len(jobs) == 1 or not processes.is_main,
     )
 
-    def say(message: str, job: Job) -> None:
-        line = message if job.input in message else f"{job.input}: {message}"
+    def say(job: Job, message: str, kind: str = "") -> None:
+        line = kind + (message if job.input in message else f"{job.input}: {message}")
         if processes.several:
             messages.append(line)
         else:
-            with tqdm.external_write_mode(file=sys.stderr):
-                print(line, file=sys.stderr)
+            tqdm.write(line, file=sys.stderr)
 
     def do_share(share: list[Job]) -> None:
         try:
@@ -676,10 +647,10 @@ def run(
                 outcomes.append(outcome)
                 bar.update(processes.count(1) - bar.n)
                 for message in dict.fromkeys(str(warning.message) for warning in noted):
-                    say(f"warning: {message}" if job.input in message else f"warning: {job.input}: {message}", job)
+                    say(job, message, "warning: ")
                 noted.clear()
                 if outcome.error:
-                    say(outcome.error, job)
+                    say(job, outcome.error)
         finally:  # the others do not wait for what this one gives up
             processes.count(len(share) - len(outcomes))
         while (done := processes.count(0)) < len(jobs):
@@ -712,9 +683,11 @@ def _do(job: Job, process: Process, film: Film | None, options: argparse.Namespa
             film(job)
         else:
             _paint(job, process, options)
-    except (UsageError, BrokenPipeError):
+    except BrokenPipeError:
         raise
     except SDPGANError as failure:
+        if isinstance(failure.__context__, ImportError):  # an extra is missing, which is so for all files
+            raise
         error = reworded(failure, WORDS)
         _print_traceback()
     except Exception as failure:  # no file may keep the others from being done
@@ -757,14 +730,13 @@ def _check_holds(format: str, image: Image.Image, count: int, name: str) -> None
             f"{name} is {image.width} x {image.height} pixels, and a {format} file has {limit} a side at most; "
             "write it as png."
         )
-    if count > 1 and image.format == "TIFF" and format != "TIFF":
+    is_tiff = image.format == "TIFF"
+    parts, whole = ("pages", "pages") if is_tiff else ("frames", "animation")
+    holding = ("TIFF",) if is_tiff else files.ANIMATED
+    if count > 1 and format not in holding:
         raise SDPGANError(
-            f"{name} has {count} pages, and a {format} file holds no pages; write it as tiff, or take --first-frame."
-        )
-    if count > 1 and image.format != "TIFF" and format not in files.ANIMATED:
-        raise SDPGANError(
-            f"{name} has {count} frames, and a {format} file holds no animation; write it as gif, png, webp or avif, "
-            "or take --first-frame."
+            f"{name} has {count} {parts}, and a {format} file holds no {whole}; write it as "
+            f"{', '.join(holding).lower()}, or take --first-frame."
         )
 
 

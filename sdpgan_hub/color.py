@@ -14,7 +14,7 @@ from .errors import SDPGANWarning
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 LAB = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
-GREY = ("1", "L", "LA", "La", "I", "F")
+GREY = ("1", "L", "LA", "I", "F")
 INTENT = ImageCms.Intent.PERCEPTUAL
 """As browsers show a photo: by a press profile's tables; for a profile that is a matrix all intents are one."""
 
@@ -112,8 +112,7 @@ def _converted(image: PIL.Image.Image, mode: str) -> PIL.Image.Image:
         values = np.asarray(image)
         deep = np.rint(values * 65535) if values.dtype.kind == "f" else values
         return PIL.Image.fromarray(np.clip(deep, 0, 65535).astype(np.uint16))
-    straight = {"La": "LA", "RGBa": "RGBA"}.get(image.mode)
-    return (image.convert(straight) if straight else image).convert(mode)
+    return image.convert(mode)
 
 
 def _grey_through(image: PIL.Image.Image, profile: ImageCms.ImageCmsProfile) -> PIL.Image.Image:

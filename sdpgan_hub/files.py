@@ -26,7 +26,7 @@ import PIL.Image
 from PIL import ExifTags, ImageFile, ImageOps, IptcImagePlugin
 
 from . import color
-from .errors import SDPGANError, SDPGANWarning
+from .errors import SDPGANError, SDPGANWarning, one_line
 
 UNFINISHED = ".unfinished"
 """The suffix of a file that is being written."""
@@ -117,14 +117,12 @@ def image_errors(name: str) -> Iterator[None]:
         raise
     except IsADirectoryError as error:
         raise SDPGANError(f"{name} is a folder; give an image file.") from error
-    except PIL.UnidentifiedImageError as error:
-        raise SDPGANError(f"{name} is not an image of a known format.") from error
     except PIL.Image.DecompressionBombError as error:
         raise SDPGANError(
             f"{name} has more pixels than Pillow decodes; shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS."
         ) from error
     except Exception as error:  # a broken file makes Pillow's decoders raise anything
-        raise SDPGANError(f"{name} cannot be decoded; is it whole? ({_first_line(error)})") from error
+        raise SDPGANError(f"{name} cannot be decoded; is it whole? ({one_line(error)})") from error
 
 
 @contextmanager
@@ -205,9 +203,8 @@ def frames(image: PIL.Image.Image, name: str, count: int, belongings: Belongings
         yield frame
 
 
-def upright(image: PIL.Image.Image, name: str | None = None) -> PIL.Image.Image:
+def upright(image: PIL.Image.Image, name: str) -> PIL.Image.Image:
     """`image`, decoded, where its EXIF has no orientation to heed, else a copy, turned and mirrored as it says."""
-    name = name or getattr(image, "filename", "") or f"The {image.mode} image"
     with image_errors(name):
         try:
             image.load()
@@ -238,19 +235,18 @@ def pixels(image: PIL.Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | 
     if image.mode == "F":
         check_floats(np.asarray(image).min(), np.asarray(image).max(), name)
     with image_errors(name):
+        if image.mode in ("La", "RGBa"):
+            image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
         alpha = None
         if image.mode.startswith("I") and "transparency" in image.info:  # which Pillow's conversion looks for in 8 bits
             alpha = np.where(deep == image.info["transparency"], 0, 255).astype(np.uint8)
         elif image.has_transparency_data:
-            straight = image.convert("LA") if image.mode == "La" else image
-            alpha = np.asarray(straight.convert("RGBA").getchannel("A"))
+            alpha = np.asarray(image.convert("RGBA").getchannel("A"))
         managed = color.to_srgb(image, name)
         if managed.mode.startswith("I"):
             return np.asarray(managed).astype(np.uint16)[..., None], alpha
         if managed.mode == "F":
             return np.asarray(managed)[..., None], None
-        if managed.mode in ("La", "RGBa"):
-            managed = managed.convert({"La": "LA", "RGBa": "RGBA"}[managed.mode])
         # a palette's transparent colour has to be given up by way of RGBA
         return np.asarray((managed.convert("RGBA") if alpha is not None else managed).convert("RGB")), alpha
 
@@ -413,10 +409,6 @@ def can_read_video() -> bool:
 
 def _name(source: Source) -> str:
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else "The image"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _explained(error: PIL.UnidentifiedImageError, source: Source, name: str) -> SDPGANError:

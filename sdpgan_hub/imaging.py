@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -155,24 +155,15 @@ def _read_numpy(image: np.ndarray) -> Picture:
     if image.dtype.name not in _NUMPY_DTYPES:
         raise SDPGANError(f"The NumPy image is of {image.dtype.name}; give uint8, uint16, or floats in [0, 1].")
     native = image.astype(image.dtype.newbyteorder("="), copy=False)
-    values = native[..., None] if native.ndim == 2 else native[..., :3]
-    if values.dtype.kind == "f":
-        check_floats(values.min(), values.max(), "The NumPy image")
-    alpha = image[..., 3:] if image.ndim == 3 and image.shape[2] == 4 else None
-    stored, seen = _channels_first(values), None
-    if alpha is not None:
-        seen = torch.from_numpy(native[..., 3].copy())
-        stored, seen = _without_hidden(stored, seen), seen[None, None]
-    dtype = torch.from_numpy(np.zeros(1, native.dtype)).dtype
+    picture = _read_tensor(_channels_first(native[..., None] if image.ndim == 2 else native)[0], "The NumPy image")
 
     def restore(signed: Tensor) -> np.ndarray:
-        colours = _channels_last(from_signed(signed, dtype)[0]).astype(image.dtype, copy=False)
-        return colours if alpha is None else np.concatenate([colours, alpha], axis=-1, dtype=image.dtype)
+        return _channels_last(picture.restore(signed)).astype(image.dtype, copy=False)
 
-    return Picture(stored, restore, dtype, alpha=seen)
+    return replace(picture, restore=restore)
 
 
-def _read_tensor(image: Tensor) -> Picture:
+def _read_tensor(image: Tensor, name: str = "The tensor") -> Picture:
     shape = " x ".join(map(str, image.shape))
     if image.ndim not in (3, 4) or image.shape[-3] not in (1, 3, 4):
         raise SDPGANError(
@@ -186,7 +177,7 @@ def _read_tensor(image: Tensor) -> Picture:
     batch = image.detach() if image.ndim == 4 else image.detach()[None]
     colours, alpha = batch[:, :3], batch[:, 3:]
     if image.dtype.is_floating_point:
-        check_floats(colours.min().item(), colours.max().item(), "The tensor")
+        check_floats(colours.min().item(), colours.max().item(), name)
 
     def restore(signed: Tensor) -> Tensor:
         values = from_signed(signed, image.dtype).to(image.device)
@@ -222,7 +213,7 @@ def _without_hidden(values: Tensor, alpha: Tensor) -> Tensor:
 
 
 def _channels_first(values: np.ndarray) -> Tensor:
-    """H x W x 1 or 3 values to 1 x 1 or 3 x H x W."""
+    """H x W x C values to 1 x C x H x W."""
     return torch.from_numpy(np.array(values.transpose(2, 0, 1), order="C"))[None]
 
 

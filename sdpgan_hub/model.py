@@ -36,15 +36,7 @@ FIRST_ARGUMENTS = ("base_channels", "residual_blocks", "upsampling", "feature_co
 """What every config.json has. A key that came later and is left out means its default here: the paper."""
 
 
-class SDPGAN(
-    nn.Module,
-    PyTorchModelHubMixin,
-    library_name=HUB_METADATA["library_name"],
-    pipeline_tag=HUB_METADATA["pipeline_tag"],
-    license=HUB_METADATA["license"],
-    tags=list(HUB_METADATA["tags"]),
-    paper_url=PAPER_URL,
-):
+class SDPGAN(nn.Module, PyTorchModelHubMixin):
     """A saliency network S and a generator G that paints a photo with S's features.
 
         >>> model = SDPGAN.from_pretrained("vangogh")  # doctest: +SKIP
@@ -56,7 +48,7 @@ class SDPGAN(
         base_channels: feature maps at full resolution; 64 in the paper.
         residual_blocks: of G; 8 in the paper.
         upsampling: "transposed" (the paper) or "bilinear".
-        feature_concatenation: False leaves S's features out of G (an ablation).
+        feature_concatenation: False leaves S's features out of G (an ablation, Fig. 11 (b)).
         saliency_network: False leaves S out (an ablation, Fig. 9 (c)); such a model paints and has no saliency maps.
         context_blocks: of S, between its encoder and decoder; 0 in the paper.
         saliency_size: S sees a square copy of the photo of this many pixels, so that its map does not depend on the
@@ -147,12 +139,11 @@ class SDPGAN(
         """
         if whole is None:
             check_size(x)
-            results: list[pipeline.Tile] = []
+            results: list[Any] = []
             painter = pipeline.Painter(self, pipeline.Photo(x, signed=True))
             options = pipeline.Options(saliency=self.saliency_network is not None, tile=None)
-            painter.paint(lambda _, tile: results.append(tile), options)
-            painting, saliency = results[0].painting, results[0].saliency
-            assert painting is not None
+            painter.paint(lambda *parts: results.append(parts), options)
+            _, painting, saliency = results[0]
             return painting, saliency
         if self.saliency_network is None:
             return self.generate(x, None, noise_starts), None
@@ -232,9 +223,9 @@ class SDPGAN(
         """
         if return_saliency:
             self._check_saliency_network()
-        own = self.config["keep_detail"] if mask is None else 1.0
-        share = own if keep_detail is None else keep_detail
-        _check_keep_detail(share, self.saliency_network is not None or mask is not None)
+        if keep_detail is None:
+            keep_detail = self.config["keep_detail"] if mask is None else 1.0
+        _check_keep_detail(keep_detail, self.saliency_network is not None or mask is not None)
         options = pipeline.Options(
             saliency=return_saliency,
             max_size=max_size,
@@ -242,7 +233,7 @@ class SDPGAN(
             brush=brush,
             strength=strength,
             keep_color=keep_color,
-            keep_detail=share,
+            keep_detail=keep_detail,
         )
         results = list(pipeline.run(self, image, options, mask, scene))
         if not isinstance(image, (list, tuple)):
@@ -253,12 +244,7 @@ class SDPGAN(
     def saliency_map(
         self, image: ImageLike | Sequence[ImageLike], *, max_size: int | None = None, tile: int | str | None = "auto"
     ) -> Any:
-        """Where people look in a photo.
-
-        Args:
-            image: as for `stylize`.
-            max_size: as for `stylize`.
-            tile: as for `stylize`.
+        """Where people look in a photo; the arguments are those of `stylize`.
 
         Returns:
             A NumPy array, float32, H x W in [0, 1], 1 where people look; N x H x W for a batched tensor; a list for a
@@ -432,7 +418,7 @@ class SDPGAN(
             config=self.config,
             dtype=str(dtype).removeprefix("torch."),
             generator_parameters=_parameter_count(self.generator),
-            saliency_parameters=0 if self.saliency_network is None else _parameter_count(self.saliency_network),
+            saliency_parameters=_parameter_count(self.saliency_network or nn.Identity()),
             paper_url=PAPER_URL,
         )
 
@@ -450,8 +436,7 @@ def _check_keep_detail(share: float, has_map: bool) -> None:
 
 
 def _check_size(name: str, size: int) -> None:
-    whole = isinstance(size, int) and not isinstance(size, bool)
-    if not whole or (size and (size < MIN_SIZE or size % SIZE_MULTIPLE)):
+    if type(size) is not int or (size and (size < MIN_SIZE or size % SIZE_MULTIPLE)):
         raise SDPGANError(f"{name} is {size!r}; give 0, or a multiple of {SIZE_MULTIPLE} from {MIN_SIZE} up.")
 
 

@@ -156,20 +156,10 @@ class Down(nn.Sequential):
         normalization: str = "instance",
         antialiasing: bool = False,
     ):
-        bias = normalization == "pixel"
-        if antialiasing and stride > 1:
-            convolution = nn.Conv2d(inputs, outputs, kernel, stride, bias=bias)
-            super().__init__(Blur(kernel // 2), *_block(convolution, outputs, normalization))
-        else:
-            convolution = ReflectedConvolution(inputs, outputs, kernel, stride, bias=bias)
-            super().__init__(*_block(convolution, outputs, normalization))
-
-
-class TransposedConvolution(nn.ConvTranspose2d):
-    """The paper's k3 s1/2, N x C x H x W to N x C' x 2H x 2W."""
-
-    def __init__(self, inputs: int, outputs: int, bias: bool = False):
-        super().__init__(inputs, outputs, 3, stride=2, padding=1, output_padding=1, bias=bias)
+        blur = [Blur(kernel // 2)] if antialiasing and stride > 1 else []
+        layer = nn.Conv2d if blur else ReflectedConvolution
+        convolution = layer(inputs, outputs, kernel, stride, bias=normalization == "pixel")
+        super().__init__(*blur, *_block(convolution, outputs, normalization))
 
 
 class BilinearConvolution(nn.Conv2d):
@@ -203,8 +193,13 @@ def _fold_taps(weight: Tensor, dim: int) -> tuple[Tensor, Tensor]:
 
 def _up(inputs: int, outputs: int, upsampling: str, normalization: str = "instance") -> nn.Sequential:
     """k3 s1/2: the paper's transposed convolution, or bilinear resizing and a convolution; norm and ReLU."""
-    layer = {"transposed": TransposedConvolution, "bilinear": BilinearConvolution}[upsampling]
-    return nn.Sequential(*_block(layer(inputs, outputs, bias=normalization == "pixel"), outputs, normalization))
+    bias = normalization == "pixel"
+    layer: nn.Module
+    if upsampling == "bilinear":
+        layer = BilinearConvolution(inputs, outputs, bias)
+    else:
+        layer = nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1, bias=bias)
+    return nn.Sequential(*_block(layer, outputs, normalization))
 
 
 class OutputConvolution(nn.Conv2d):
@@ -226,10 +221,6 @@ class OutputConvolution(nn.Conv2d):
         for column in range(7):
             result = result + each[:, :, column, :, column : column + x.shape[-1]]
         return result
-
-
-def _output(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(OutputConvolution(inputs, outputs), nn.Tanh())
 
 
 class ResidualBlock(nn.Module):
@@ -273,11 +264,7 @@ class ContextBlock(nn.Module):
 class SaliencyNetwork(nn.Module):
     """S: where people look in a photo, and the features that tell it (Sec. III-A, Fig. 2 (c)).
 
-    Args:
-        base_channels: feature maps at full resolution; 64 in the paper.
-        upsampling: "transposed" (the paper) or "bilinear".
-        context_blocks: `ContextBlock`s between encoder and decoder; 0 in the paper.
-        antialiasing: `Blur` before each convolution of stride 2; not in the paper.
+    The arguments are those of `SDPGAN`.
 
     Attributes:
         reach: how far, in pixels, a result depends on the image, the norms' statistics aside.
@@ -294,13 +281,14 @@ class SaliencyNetwork(nn.Module):
         c = _checked_count("base_channels", base_channels, least=1)
         _check_choice("upsampling", upsampling, UPSAMPLING)
         blocks = _checked_count("context_blocks", context_blocks)
+        dilations = [DILATIONS[n % len(DILATIONS)] for n in range(blocks)]
         self.down1 = Down(3, c, 7, 1)
         self.down2 = Down(c, 2 * c, 3, 2, antialiasing=antialiasing)
         self.down3 = Down(2 * c, 4 * c, 3, 2, antialiasing=antialiasing)
-        self.context = nn.Sequential(*(ContextBlock(4 * c, DILATIONS[n % len(DILATIONS)]) for n in range(blocks)))
+        self.context = nn.Sequential(*(ContextBlock(4 * c, dilation) for dilation in dilations))
         self.up = nn.Sequential(_up(4 * c, 2 * c, upsampling), _up(2 * c, c, upsampling))
-        self.output = _output(c, 1)
-        self.reach = _REACH + 4 * sum(DILATIONS[n % len(DILATIONS)] for n in range(blocks))
+        self.output = nn.Sequential(OutputConvolution(c, 1), nn.Tanh())
+        self.reach = _REACH + 4 * sum(dilations)
 
     def encode(self, image: Tensor) -> SaliencyFeatures:
         """N x 3 x H x W to features of c, 2c and 4c channels at full, half and quarter resolution."""
@@ -325,14 +313,7 @@ class SaliencyNetwork(nn.Module):
 class Generator(nn.Module):
     """G: a photo and its saliency features to a painting (Sec. III-A, Fig. 2 (a)).
 
-    Args:
-        base_channels: feature maps at full resolution; 64 in the paper.
-        residual_blocks: 8 in the paper.
-        upsampling: "transposed" (the paper) or "bilinear".
-        feature_concatenation: False leaves the saliency features out (the ablation of Fig. 11 (b)).
-        normalization: "instance" (the paper): after every convolution. "pixel": `PixelNorm` inside the residual blocks
-            and none elsewhere, so G is local and knows how dark a photo is.
-        antialiasing: `Blur` before each convolution of stride 2; not in the paper.
+    The arguments are those of `SDPGAN`. With normalization "pixel", G is local and knows how dark a photo is.
 
     Attributes:
         reach: how far, in pixels, a result depends on the image, the norms' statistics aside.
@@ -363,7 +344,7 @@ class Generator(nn.Module):
         self.join = ReflectedConvolution(8 * c, 4 * c, 1, bias=True) if feature_concatenation else nn.Identity()
         self.residual = nn.Sequential(*(ResidualBlock(4 * c, normalization) for _ in range(blocks)))
         self.up = nn.Sequential(_up(4 * c, 2 * c, upsampling, normalization), _up(2 * c, c, upsampling, normalization))
-        self.output = _output(c, 3)
+        self.output = nn.Sequential(OutputConvolution(c, 3), nn.Tanh())
         self.reach = _REACH + 8 * blocks
         self.bf16 = has_amx()
         if normalization == "pixel":
@@ -427,22 +408,17 @@ class Discriminator(nn.Module):
         super().__init__()
         c = _checked_count("base_channels", base_channels, least=1)
 
-        def convolution(inputs: int, outputs: int, stride: int = 1, normalized: bool = False) -> list[nn.Module]:
+        def block(inputs: int, outputs: int, stride: int = 1, normalized: bool = False) -> list[nn.Module]:
             layer = ReflectedConvolution(inputs, outputs, 3, stride, bias=spectral or not normalized)
-            if spectral:
-                return [spectral_norm(layer)]
-            return [layer, _instance_norm(outputs)] if normalized else [layer]
+            norm = [_instance_norm(outputs)] if normalized and not spectral else []
+            return [spectral_norm(layer) if spectral else layer, *norm, nn.LeakyReLU(0.2, inplace=True)]
 
         self.layers = nn.Sequential(
-            *convolution(3, c),
-            nn.LeakyReLU(0.2, inplace=True),
-            *convolution(c, 2 * c, stride=2),
-            nn.LeakyReLU(0.2, inplace=True),
-            *convolution(2 * c, 4 * c, stride=2, normalized=True),
-            nn.LeakyReLU(0.2, inplace=True),
-            *convolution(4 * c, 8 * c, normalized=True),
-            nn.LeakyReLU(0.2, inplace=True),
-            *convolution(8 * c, 1),
+            *block(3, c),
+            *block(c, 2 * c, stride=2),
+            *block(2 * c, 4 * c, stride=2, normalized=True),
+            *block(4 * c, 8 * c, normalized=True),
+            *block(8 * c, 1)[:-1],
         )
 
     def forward(self, image: Tensor) -> Tensor:
@@ -475,7 +451,7 @@ def padded_size(side: int) -> int:
 
 
 def _checked_count(name: str, count: int, least: int = 0) -> int:
-    if isinstance(count, bool) or not isinstance(count, int) or count < least:
+    if type(count) is not int or count < least:
         raise SDPGANError(f"{name} is {count!r}; give a whole number from {least} up.")
     return count
 

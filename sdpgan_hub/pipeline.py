@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .scene import Scene
 
 BATCH_PIXELS = 512 * 512
-"""Images of one size share a batch up to this many pixels; a larger image is a batch of its own."""
+"""Images of a batched tensor are painted together up to this many pixels; a larger image alone."""
 WHOLE_BYTES = 2 * 2**30
 """With tile="auto", what takes less, and less than half of the free memory, is painted whole."""
 TILE_BYTES = 5 * 2**26
@@ -166,8 +166,8 @@ class Painter:
         self.saliency_size = model.config["saliency_size"]
         self.tiles_for_s = model.saliency_network is not None and not self.saliency_size
 
-    def paint(self, write: Callable[[Box, Tile], None], options: Options) -> None:
-        """Calls `write` with each tile of the photo at its own size, and the box where it belongs.
+    def paint(self, write: Callable[[Box, Tensor | None, Tensor | None], None], options: Options) -> None:
+        """Calls `write` with the box of each tile of the photo at its own size, its painting and its map.
 
         The box is counted from the photo's own first pixel; margin and padding are cut off.
         """
@@ -192,7 +192,7 @@ class Painter:
                 result = _cut(result, outer, kept)
                 if differences is None:
                     top, bottom, left, right = (place - self.photo.margin for place in kept)
-                    write((top, bottom, left, right), result)
+                    write((top, bottom, left, right), result.painting, result.saliency)
                 else:
                     assert result.painting is not None
                     differences[_slices(core)] = result.painting - filters.luma(result.photo)
@@ -358,21 +358,15 @@ def run(
     mask: ImageLike | Sequence[ImageLike] | None = None,
     scene: Scene | None = None,
 ) -> Iterator[tuple[Any, np.ndarray | None]]:
-    """Each image's painting and map, as people get them; runs of images of one size as batches.
+    """Each image's painting and map, as people get them.
 
     scene: of images that are frames of a film, in their order; they are painted one by one.
 
     Raises:
         SDPGANError: if an image or a mask cannot be read or does not fit, or memory runs out.
     """
-    waiting: list[tuple[Picture, Tensor | None]] = []
-    for picture in _read_each(image, mask):
-        if waiting and not _share_a_batch(waiting, picture):
-            yield from _run_batch(model, waiting, options, scene)
-            waiting = []
-        waiting.append(picture)
-    if waiting:
-        yield from _run_batch(model, waiting, options, scene)
+    for picture, its_mask in _read_each(image, mask):
+        yield _run_one(model, picture, its_mask, options, scene)
 
 
 def _read_each(
@@ -415,27 +409,12 @@ def _read_mask(mask: ImageLike | None, picture: Picture) -> Tensor | None:
     return values.expand(len(picture.values), -1, -1, -1)
 
 
-def _share_a_batch(waiting: list[tuple[Picture, Tensor | None]], newcomer: tuple[Picture, Tensor | None]) -> bool:
-    count = sum(len(picture.values) for picture, _ in [*waiting, newcomer])
-    height, width = newcomer[0].values.shape[-2:]
-    return _kind(*waiting[0]) == _kind(*newcomer) and count * height * width <= BATCH_PIXELS
-
-
-def _kind(picture: Picture, mask: Tensor | None) -> tuple:
-    """What all images and masks of a batch have in common."""
-    parts = [picture.values] if mask is None else [picture.values, mask]
-    return picture.dtype, *((part.shape[1:], part.dtype, part.device) for part in parts)
-
-
-def _run_batch(
-    model: SDPGAN, waiting: list[tuple[Picture, Tensor | None]], options: Options, scene: Scene | None
-) -> Iterator[tuple[Any, np.ndarray | None]]:
-    pictures = [picture for picture, _ in waiting]
-    values = _joined([picture.values for picture in pictures])
-    its_masks = [mask for _, mask in waiting if mask is not None]  # of all or of none
-    masks = _joined(its_masks) if its_masks else None
+def _run_one(
+    model: SDPGAN, picture: Picture, masks: Tensor | None, options: Options, scene: Scene | None
+) -> tuple[Any, np.ndarray | None]:
+    values = picture.values
     count, size = len(values), _size_of(values)
-    dtype = torch.float32 if pictures[0].dtype.is_floating_point else pictures[0].dtype
+    dtype = torch.float32 if picture.dtype.is_floating_point else picture.dtype
     paintings = values.new_empty((count, 3, *size), dtype=dtype) if options.painting else None
     maps = values.new_empty((count, 1, *size), dtype=torch.float32) if options.saliency else None
     step = max(1, BATCH_PIXELS // (size[0] * size[1])) if scene is None else 1
@@ -449,16 +428,11 @@ def _run_batch(
         if scene is not None and painting is not None:
             signed = painting if painting.dtype.is_floating_point else imaging.to_signed(painting)
             _store(painting, _whole(size), scene.steady(signed))
-    done = 0
-    for picture in pictures:
-        part = slice(done, done + len(picture.values))
-        done = part.stop
-        restored = None if paintings is None else picture.restore(paintings[part])
-        yield restored, None if maps is None else _saliency_array(picture, maps[part])
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    restored = None if paintings is None else picture.restore(paintings)
+    if maps is None:
+        return restored, None
+    arrays = imaging.from_signed(maps, torch.float32)[:, 0].cpu().numpy()
+    return restored, arrays if picture.batched else arrays[0]
 
 
 @torch.inference_mode()
@@ -475,38 +449,29 @@ def _infer(
     size = photo.own_size
     working = imaging.limited_size(*size, options.max_size)
 
-    def finish(box: Box, part: Tensor | None) -> None:
-        assert part is not None
-        if options.strength != 1 or options.keep_color:
+    def write(box: Box, part: Tensor | None, map_: Tensor | None) -> None:
+        if part is not None and (options.strength != 1 or options.keep_color):
             own = photo.part(photo.size, box).to(part.device)
             part = filters.blended(part, own, options.strength, options.keep_color)
         _store(painting, box, part)
+        _store(saliency, box, map_)
 
     with _one_sentence_on_memory(model, size):
         if working == size:
-
-            def write(box: Box, tile: Tile) -> None:
-                if painting is not None:
-                    finish(box, tile.painting)
-                _store(saliency, box, tile.saliency)
-
             _painter(model, photo, mask, scene).paint(write, options)
             return
         small_painting, small_map = (
             None if result is None else torch.empty(*result.shape[:2], *working) for result in (painting, saliency)
         )
 
-        def write_small(box: Box, tile: Tile) -> None:
-            _store(small_painting, box, tile.painting)
-            _store(small_map, box, tile.saliency)
+        def write_small(box: Box, part: Tensor | None, map_: Tensor | None) -> None:
+            _store(small_painting, box, part)
+            _store(small_map, box, map_)
 
         shrunk_mask = None if mask is None else mask.shrunk(working)
         _painter(model, photo.shrunk(working), shrunk_mask, scene).paint(write_small, options)
         for box in tiles(size, ENLARGED_SIDE):
-            if small_painting is not None:
-                finish(box, _enlarged(small_painting, size, box))
-            if small_map is not None:
-                _store(saliency, box, _enlarged(small_map, size, box))
+            write(box, _enlarged(small_painting, size, box), _enlarged(small_map, size, box))
 
 
 def _painter(model: SDPGAN, photo: Photo, mask: Photo | None, scene: Scene | None) -> Painter:
@@ -526,7 +491,9 @@ def _store(result: Tensor | None, box: Box, part: Tensor | None) -> None:
     result[..., top:bottom, left:right].copy_(part)
 
 
-def _enlarged(small: Tensor, size: tuple[int, int], box: Box) -> Tensor:
+def _enlarged(small: Tensor | None, size: tuple[int, int], box: Box) -> Tensor | None:
+    if small is None:
+        return None
     enlarged = filters.resized_part(lambda part: small[_slices(part)], _size_of(small), size, box, filters.cubic)
     return enlarged.clamp(-1, 1)
 
@@ -542,12 +509,6 @@ def _one_sentence_on_memory(model: SDPGAN, size: tuple[int, int]) -> Iterator[No
             f"An image of {size[1]} x {size[0]} pixels needs more memory than {model.device} has; give a smaller "
             "tile=, such as 256, or max_size=, such as 1024."
         ) from error
-
-
-def _saliency_array(picture: Picture, signed: Tensor) -> np.ndarray:
-    """S's map, N x 1 x H x W in [-1, 1], as people get it: H x W in [0, 1], or N x H x W for a batched tensor."""
-    maps = imaging.from_signed(signed, torch.float32)[:, 0].cpu().numpy()
-    return maps if picture.batched else maps[0]
 
 
 def _size_of(images: Tensor) -> tuple[int, int]:

@@ -11,8 +11,6 @@ from typing import Any, TypeVar
 
 from .errors import SDPGANError
 
-INSTALL = "pip install accelerate"
-
 T = TypeVar("T")
 
 
@@ -44,7 +42,9 @@ class Processes:
         try:
             from accelerate import PartialState
         except ImportError as error:
-            raise SDPGANError(f"WORLD_SIZE={count}: several processes take another library: {INSTALL}.") from error
+            raise SDPGANError(
+                f"WORLD_SIZE={count}: several processes take another library: pip install accelerate."
+            ) from error
         import torch
 
         on_gpus = device == "cuda" or (device is None and torch.cuda.is_available())
@@ -56,25 +56,10 @@ class Processes:
 
     def agreed(self, make: Callable[[], T]) -> T:
         """What `make` gives in the main process, which alone calls it; its SDPGANError is raised in all."""
-        if not self.several:
-            return make()
-        from accelerate.utils import broadcast_object_list
-
-        made: list[Any] = [None]
-        if self.is_main:
-            try:
-                made = [make()]
-            except SDPGANError as error:
-                made = [error]
-        broadcast_object_list(made)
-        if isinstance(made[0], SDPGANError):
-            raise made[0]
-        return made[0]
+        return self.gathered(self.together(lambda: [make()] if self.is_main else []))[0]
 
     def together(self, make: Callable[[], T]) -> T:
         """What `make` gives in this process; an SDPGANError in one is raised in all, when all have called it."""
-        if not self.several:
-            return make()
         errors: list[SDPGANError] = []
         try:
             made = make()

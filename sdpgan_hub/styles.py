@@ -152,24 +152,15 @@ def explain_hub_error(error: Exception, repo_id: str) -> str:
     """What the Hub client's exception means for the repository `repo_id`, in one sentence."""
     from huggingface_hub import constants, errors
 
-    endpoint = constants.ENDPOINT
-    response = getattr(error, "response", None)
-    status = getattr(response, "status_code", None)
+    endpoint, ways = constants.ENDPOINT, "(token=, HF_TOKEN or `hf auth login`)"
+    status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.GatedRepoError):
-        return (
-            f"{repo_id} is gated: accept its terms at {endpoint}/{repo_id} and give a token that has access "
-            "(token=, HF_TOKEN or `hf auth login`)."
-        )
-    if status == 401 and not isinstance(error, errors.RepositoryNotFoundError):
-        return (
-            f"{endpoint} does not accept the token given for {repo_id}, or misses one: give a valid one "
-            "(token=, HF_TOKEN or `hf auth login`)."
-        )
+        return f"{repo_id} is gated: accept its terms at {endpoint}/{repo_id} and give a token that has access {ways}."
     if isinstance(error, errors.RepositoryNotFoundError):
-        return (
-            f"{endpoint} has no model {repo_id}, or it is private: check the name, or give a token that has access "
-            "(token=, HF_TOKEN or `hf auth login`)."
-        )
+        remedy = f"check the name, or give a token that has access {ways}"
+        return f"{endpoint} has no model {repo_id}, or it is private: {remedy}."
+    if status == 401:
+        return f"{endpoint} does not accept the token given for {repo_id}, or misses one: give a valid one {ways}."
     if status == 403:
         return f"The token has no right to do this with {repo_id} on {endpoint}."
     if isinstance(error, (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError)):

@@ -26,13 +26,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+try:
+    import av
+except ImportError:  # `stylize` says so
+    pass
+
 from . import __version__
 from .errors import SDPGANError, SDPGANWarning, one_line
 from .files import INSTALL_VIDEO, UNFINISHED, VIDEO_FORMATS, can_read_video, file_errors, write_whole
 from .scene import Scene
 
 if TYPE_CHECKING:
-    import av
     from tqdm import tqdm
 
 SEGMENT = 24
@@ -91,12 +95,9 @@ def stylize(
     source, target = Path(source), Path(target)
     if not can_read_video():
         raise SDPGANError(f"{source} is a video, which takes another library: {INSTALL_VIDEO}.")
-    format = VIDEO_FORMATS.get(target.suffix.lower())
-    if format is None:
-        raise SDPGANError(f"{target} cannot hold a video; give it one of the suffixes {', '.join(VIDEO_FORMATS)}.")
     with _errors(source):
-        film = Film(source, format)
-    with film:
+        film = Film(source, VIDEO_FORMATS[target.suffix.lower()])
+    with film.container:
         film.check_holds(target)
         with _Work(source, target, film, settings) as work:
             with _errors(source):
@@ -115,15 +116,13 @@ class Film:
     Attributes:
         time_base: seconds of a unit of the frames' times.
         rate: frames a second, on average.
-        matrix: the nine numbers by which a player turns the frames; None for frames stored upright.
+        turn: how a player turns the frames, from the first of `frames` on.
 
     Raises:
         SDPGANError: if there is no picture in it.
     """
 
     def __init__(self, source: Path, format: str):
-        import av
-
         self.source, self.format = source, format
         self.container = av.open(os.fspath(source))
         covers = av.stream.Disposition.attached_pic
@@ -135,13 +134,7 @@ class Film:
         self.stream.thread_type = "AUTO"
         self.time_base = self.stream.time_base or Fraction(1, 90000)
         self.rate = self.stream.average_rate or Fraction(25)
-        self.matrix: list[int] | None = None
-
-    def __enter__(self) -> Film:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.container.close()
+        self.turn = Turn(None)
 
     def frames(self) -> Iterator[av.VideoFrame]:
         """Each frame, decoded, with a time after that of the one before."""
@@ -154,7 +147,7 @@ class Film:
                 frame.pts = last + 1
             if last is None:
                 matrix: Any = frame.side_data.get("DISPLAYMATRIX")
-                self.matrix = None if matrix is None else np.frombuffer(bytes(matrix), np.int32).tolist()
+                self.turn = Turn(None if matrix is None else np.frombuffer(bytes(matrix), np.int32).tolist())
             last = frame.pts
             yield frame
 
@@ -184,8 +177,6 @@ class Film:
                 warnings.warn(message, SDPGANWarning, stacklevel=2)
 
     def _holds(self, streams: list[av.stream.Stream]) -> bool:
-        import av
-
         try:
             with av.open(io.BytesIO(), "w", format=self.format) as trial:
                 for stream in streams:
@@ -201,8 +192,6 @@ class _Work:
     """The segments of a film that are painted, in a hidden folder beside the result."""
 
     def __init__(self, source: Path, target: Path, film: Film, settings: str):
-        import av
-
         self.film, self.target = film, target
         self.folder = target.with_name(f".{target.name}{UNFINISHED}")
         self.state = self.folder / "state.npz"
@@ -217,8 +206,6 @@ class _Work:
 
     def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
         """After a failure, keeps what the same call goes on from, and says so; else removes the folder."""
-        import av
-
         again = isinstance(error and error.__cause__, av.error.InvalidDataError)  # the same call would fail again
         if error is None or again or not self.state.exists():
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -251,10 +238,8 @@ class _Work:
 
     def _save(self) -> None:
         """Counts the last segment among those that are safe: one file, replaced at once."""
-        done = self.progress
         buffer = io.BytesIO()
-        numbers = {"segments": done.segments, "times": done.times, "durations": done.durations}
-        arrays: dict[str, Any] = {**{k: np.array(v) for k, v in numbers.items()}, **self.scene.state()}
+        arrays: dict[str, Any] = {**vars(self.progress), **self.scene.state()}
         np.savez(buffer, identity=self.identity, **arrays)
         write_whole(self.state, buffer.getvalue())
 
@@ -282,8 +267,8 @@ class _Work:
         path, unfinished = self._segment(self.progress.segments), self._path(UNFINISHED_SEGMENT)
         with _writing(self.target):
             self.folder.mkdir(parents=True, exist_ok=True)
-        turn = Turn(self.film.matrix)
-        with Encoder(unfinished, self.target, self.film, turn) as encoder:
+        turn = self.film.turn
+        with Encoder(unfinished, self.target, self.film) as encoder:
             for frame in chain([first], islice(others, SEGMENT - 1)):
                 photo = turn.upright(frame.to_ndarray(format="rgb24", **_conversion(frame, "src")))
                 painting = paint(np.ascontiguousarray(photo), self.scene)
@@ -298,8 +283,6 @@ class _Work:
 
     def join(self, keep_metadata: bool) -> None:
         """Puts the segments and the sound into the result."""
-        import av
-
         film = self.film
         unfinished = self._path(WHOLE)
         options = {}
@@ -312,8 +295,8 @@ class _Work:
         ):
             picture = result.add_stream_from_template(first.streams.video[0])
             picture.time_base = film.time_base
-            if film.matrix and Turn(film.matrix).kept(film.format):
-                picture.set_display_matrix(film.matrix)
+            if film.turn.kept(film.format):
+                picture.set_display_matrix(film.turn.matrix)
             copies = {stream.index: result.add_stream_from_template(stream) for stream in film.copied()}
             for index, copy in copies.items():
                 if language := source.streams[index].metadata.get("language"):
@@ -327,8 +310,6 @@ class _Work:
 
     def _pictures(self, stream: av.VideoStream) -> Iterator[av.Packet]:
         """The packets of all segments, one of each frame, with the times of the film."""
-        import av
-
         times = zip(self.progress.times, self.progress.durations, strict=True)
         for number in range(self.progress.segments):
             with av.open(os.fspath(self._segment(number))) as segment:
@@ -348,10 +329,8 @@ class Encoder:
         SDPGANError: naming the target where the segment cannot be written.
     """
 
-    def __init__(self, path: Path, target: Path, film: Film, turn: Turn):
-        import av
-
-        self.target, self.film, self.turn = target, film, turn
+    def __init__(self, path: Path, target: Path, film: Film):
+        self.target, self.film, self.turn = target, film, film.turn
         self.codec, self.options = ENCODERS[film.format]
         with _writing(target):
             self.container = av.open(os.fspath(path), "w", format=film.format)
@@ -368,8 +347,6 @@ class Encoder:
 
     def add(self, painting: np.ndarray, frame: av.VideoFrame) -> None:
         """The painting of a frame, H x W x 3, uint8, upright."""
-        import av
-
         stored = self.turn.stored(painting) if self.turn.kept(self.film.format) else painting
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(stored), format="rgb24")
         with _writing(self.target):
@@ -425,8 +402,6 @@ class Turn:
 
     def kept(self, format: str) -> bool:
         """Whether the result is stored as the film was, with its matrix; else it is stored upright."""
-        import av
-
         return self.matrix is not None and format != "webm" and hasattr(av.VideoStream, "set_display_matrix")
 
 
@@ -449,8 +424,6 @@ def _copies(source: av.container.InputContainer, copies: dict[int, Any]) -> Iter
 @contextmanager
 def _errors(source: Path) -> Iterator[None]:
     """Whatever PyAV raises about a film, as an SDPGANError that names it."""
-    import av
-
     try:
         with file_errors(str(source)):
             yield
@@ -460,8 +433,6 @@ def _errors(source: Path) -> Iterator[None]:
 
 @contextmanager
 def _writing(target: Path) -> Iterator[None]:
-    import av
-
     try:
         yield
     except SDPGANError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 
@@ -49,11 +51,14 @@ def min_max(values: np.ndarray) -> np.ndarray:
     return (values - low) / (high - low)
 
 
-def restore(saliency: np.ndarray, inside: tuple[slice, slice], working: tuple[int, int], shape: tuple[int, int]):
-    """Put the map of the frameless part back into the working image (a frame is 0), resized to ``shape`` (H, W)."""
-    whole = np.zeros(working, dtype=np.float32)
-    whole[inside] = saliency
-    resized = cv2.resize(whole, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+def detected(image: np.ndarray, detect: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """The map that ``detect`` makes of the working image inside its frame, which is 0, at the size of ``image``."""
+    rgb = as_rgb(image)
+    working = shrink(rgb)
+    inside = inside_frame(working)
+    whole = np.zeros(working.shape[:2], dtype=np.float32)
+    whole[inside] = detect(working[inside])
+    resized = cv2.resize(whole, (rgb.shape[1], rgb.shape[0]), interpolation=cv2.INTER_LINEAR)
     return np.clip(resized, 0.0, 1.0)
 
 

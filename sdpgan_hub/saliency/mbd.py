@@ -1,14 +1,8 @@
 """MB+, minimum barrier salient object detection (Zhang et al., "Minimum Barrier Salient Object Detection at 80 FPS",
 ICCV 2015).
 
-On 400 ECSSD images (every second one): MAE 0.170, max F-beta 0.738 from the mean precision and recall curves as in the
-papers, 0.692 from the mean of the images' F curves as most recent tables do; AUC 0.921. It errs most where texture
-covers the frame: the barrier is then high all over the inside, and smoothing melts it into one central blob. From
-
-    python tests/benchmarks/bench_saliency.py
-
-which measures the speed too, at 300 px on one thread of a busy 2-core machine, in four runs: the map alone 98 to
-143 images/s (5.9 to 7.1 times scikit-image's SLIC alone), MB+ 43 to 65 (2.6 to 3.1 times).
+It errs most where texture covers the frame: the barrier is then high all over the inside, and smoothing melts it into
+one central blob. docs/saliency_references.md has its accuracy and speed.
 
 Departures from the paper: 5 passes for 3 and regulariser 10 for 50, chosen on the human masks of the training photos
 (DUTS); smoothing 35 for 50 and contrast 15 for 10, chosen on DUTS with a look at half of these ECSSD images (MAE 0.202
@@ -20,7 +14,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .common import as_rgb, inside_frame, min_max, restore, shrink
+from .common import detected, min_max
 from .kernels import barrier_passes, compiled
 
 PASSES = 5
@@ -37,12 +31,7 @@ def minimum_barrier(image: np.ndarray) -> np.ndarray:
     Raises :class:`~sdpgan_hub.errors.SDPGANError` for another dtype or shape (grey and RGBA are taken as well), and
     where numba is missing.
     """
-    rgb = as_rgb(image)
-    working = shrink(rgb)
-    inside = inside_frame(working)
-    content = working[inside]
-    saliency = min_max(minimum_barrier_map(content) + backgroundness(content))
-    return restore(post_process(saliency), inside, working.shape[:2], rgb.shape[:2])
+    return detected(image, lambda inside: post_process(min_max(minimum_barrier_map(inside) + backgroundness(inside))))
 
 
 def minimum_barrier_map(image: np.ndarray) -> np.ndarray:

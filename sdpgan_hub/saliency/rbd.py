@@ -1,14 +1,7 @@
 """RBD, saliency optimisation from robust background detection (Zhu, Liang, Wei, Sun, CVPR 2014).
 
-On 400 ECSSD images (every second one): MAE 0.164, max F-beta 0.738 from the mean precision and recall curves as in the
-papers (0.173 and 0.718 were published on all of ECSSD), 0.689 from the mean of the images' F curves as most recent
-tables do; AUC 0.917. It errs most, by leaving out, where the object fills more than half of the photo: all of the ten
-worst do, and in eight of them it covers a fifth to a half of the border. From
-
-    python tests/benchmarks/bench_saliency.py
-
-which measures the speed too, at 300 px on one thread of a busy 2-core machine, in four runs: 6.6 to 14.0 images/s
-(0.42 to 0.59 of the speed of scikit-image's SLIC alone).
+It errs most, by leaving out, where the object fills more than half of the photo. docs/saliency_references.md has its
+accuracy and speed; published on all of ECSSD: MAE 0.173, max F-beta 0.718.
 
 Departures from the paper, chosen on the human masks of the training photos (DUTS), not on ECSSD: superpixels of 144 px
 of a 300-px image for 600 of a 400-px one, compactness 30 for 20, and the mean over the photo and its mirror image.
@@ -21,7 +14,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from .common import as_rgb, inside_frame, min_max, missing_extra, restore, shrink
+from .common import detected, min_max, missing_extra
 from .kernels import compiled, shortest_paths
 
 SUPERPIXEL_AREA = 144
@@ -61,12 +54,7 @@ def robust_background(image: np.ndarray) -> np.ndarray:
     Raises :class:`~sdpgan_hub.errors.SDPGANError` for another dtype or shape (grey and RGBA are taken as well), and
     where scikit-image or numba is missing.
     """
-    rgb = as_rgb(image)
-    working = shrink(rgb)
-    inside = inside_frame(working)
-    content = working[inside]
-    saliency = min_max(_one_view(content) + _one_view(content[:, ::-1])[:, ::-1])
-    return restore(saliency, inside, working.shape[:2], rgb.shape[:2])
+    return detected(image, lambda inside: min_max(_one_view(inside) + _one_view(inside[:, ::-1])[:, ::-1]))
 
 
 def _one_view(image: np.ndarray) -> np.ndarray:
