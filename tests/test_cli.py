@@ -16,7 +16,7 @@ from assertions import not_root, one_line
 from PIL import Image
 
 import sdpgan_hub
-from sdpgan_hub import SDPGAN, color, imaging, visualization
+from sdpgan_hub import SDPGAN, color, imaging, saliency, visualization
 from sdpgan_hub import files as files_module
 from sdpgan_hub.cli import main
 from sdpgan_hub.scene import Scene
@@ -62,7 +62,6 @@ def pixels(path: str | Path) -> np.ndarray:
 # stylize
 
 
-@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
 def test_a_folder_that_may_not_be_read_is_named_and_the_others_are_painted(here, tiny, capsys):
     Path("photos/closed").mkdir(mode=0)
     Path("photos.tiny").mkdir(mode=0o777)
@@ -487,10 +486,6 @@ def test_each_view_is_the_one_of_the_visualization_module(here, tiny, model, vie
     ("method", "function"), [("reference", "reference"), ("rbd", "robust_background"), ("mbd", "minimum_barrier")]
 )
 def test_each_classic_method_is_its_detector_and_needs_no_style(here, method, function):
-    pytest.importorskip("skimage")
-    pytest.importorskip("numba")
-    from sdpgan_hub import saliency
-
     assert main(["saliency", "photo.png", "-o", "map.png", "--method", method]) == 0
     expected = getattr(saliency, function)(picture())
     assert np.abs(pixels("map.png") / 255 - expected).max() <= 0.5 / 255 + 1e-6
@@ -557,7 +552,6 @@ def test_a_photo_comes_in_on_stdin_and_the_painting_goes_out_on_stdout(here, tin
         np.testing.assert_array_equal(np.asarray(painting), np.asarray(expected))
 
 
-@pytest.mark.skipif(os.name == "nt", reason="POSIX signals and pipes")
 def test_ctrl_c_ends_quietly_with_130_whole_files_and_a_whole_json_document(here, tiny):
     for index in range(200):
         Image.fromarray(picture(256, 256, seed=index % 3)).save(f"photos/{index:02}.png", compress_level=1)
@@ -579,7 +573,6 @@ def test_ctrl_c_ends_quietly_with_130_whole_files_and_a_whole_json_document(here
     assert not list(Path("out").rglob(f"*{files_module.UNFINISHED}"))
 
 
-@pytest.mark.skipif(os.name == "nt", reason="POSIX signals and pipes")
 def test_a_reader_that_went_away_ends_it_quietly_with_141():
     read_end, write_end = os.pipe()
     os.close(read_end)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
+import weakref
 from fractions import Fraction
 from pathlib import Path
 
@@ -207,10 +209,7 @@ def test_a_stopped_film_goes_on_and_begins_anew_with_other_settings_or_a_state_c
         assert [frame.time for frame in read("out.mp4")] == [frame.time for frame in read("in.mp4")]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
 def test_a_full_disk_is_said_of_the_result_and_not_of_the_film(here):
-    import resource
-
     make("in.mp4")
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
@@ -276,8 +275,6 @@ def test_a_stopped_film_begins_anew_with_another_mask_in_the_same_file(here, tin
 
 def test_memory_does_not_grow_with_the_film(here):
     """Frames that are painted are not kept: no more than the one before is alive."""
-    import weakref
-
     make("in.mp4", count=40)
     alive: list[weakref.ref] = []
     most = []
