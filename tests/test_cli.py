@@ -39,15 +39,14 @@ def model(tiny: Path) -> SDPGAN:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch) -> Path:
+def here(here: Path) -> Path:
     """A working directory with photo.png and the folder photos/{a.png,B.JPG,nested/c.webp}."""
-    monkeypatch.chdir(tmp_path)
     Image.fromarray(picture()).save("photo.png")
     Path("photos/nested").mkdir(parents=True)
     for seed, name in enumerate(["a.png", "B.JPG", "nested/c.webp"], start=1):
         Image.fromarray(picture(seed=seed)).save(Path("photos", name))
     Path("photos/notes.txt").write_text("no image")
-    return tmp_path
+    return here
 
 
 def files(folder: str | Path) -> list[str]:

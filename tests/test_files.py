@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 import types
 import warnings
@@ -313,8 +312,7 @@ def test_author_and_copyright_are_those_of_exif_else_of_xmp_else_of_iptc(format,
 
 
 @pytest.mark.parametrize("mode", [0, 0o444])
-def test_a_folder_that_may_not_be_read_is_named_and_left_out(tmp_path, monkeypatch, mode):
-    monkeypatch.chdir(tmp_path)
+def test_a_folder_that_may_not_be_read_is_named_and_left_out(here, mode):
     for name in ("a.png", "open/b.png", "closed/c.png", "closed/below/d.png"):
         Path("photos", name).parent.mkdir(parents=True, exist_ok=True)
         Path("photos", name).touch()
@@ -327,11 +325,7 @@ def test_a_folder_that_may_not_be_read_is_named_and_left_out(tmp_path, monkeypat
     assert [str(warning.message).split()[0] for warning in noted] == ["photos/closed"]
 
 
-def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", full)
+def test_a_file_appears_whole_or_not_at_all(tmp_path, full_disk):
     refusal(
         lambda: files.write_whole(tmp_path / "new" / "out.png", b"data"), "out.png cannot be written: No space left"
     )

@@ -198,11 +198,7 @@ def test_threads_read_and_processes_make_references(photos: Path, paintings: Pat
         prepare(photos, None, tmp_path / "references", **arguments)
 
 
-def test_a_failed_write_leaves_nothing_behind_and_says_which_file(paintings: Path, tmp_path: Path, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(caches.os, "replace", full)
+def test_a_failed_write_leaves_nothing_behind_and_says_which_file(paintings: Path, tmp_path: Path, full_disk):
     refusal(lambda: prepare(None, paintings, tmp_path / "cache", workers=1, progress=False), "No space left")
     assert contents(tmp_path / "cache") == {}
 

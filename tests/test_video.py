@@ -85,12 +85,6 @@ def leave(photo: np.ndarray, scene: object) -> np.ndarray:
     return photo
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory) -> Path:
     torch.manual_seed(0)
