@@ -336,13 +336,3 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path, full_disk):
 def test_the_longest_name_can_be_written(tmp_path, name):
     files.write_whole(tmp_path / f"{name}.png", b"data")
     assert [path.name for path in tmp_path.iterdir()] == [f"{name}.png"]
-
-
-# files that once failed
-
-
-@pytest.mark.parametrize("name", ["photo.avif", "saved_from_web.jfif", "phone_mpo.jpg", "last_byte.jpg"])
-def test_files_that_once_failed_are_read(cases, name):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SDPGANWarning)
-        assert files.read_rgb(cases / name).std() > 20
