@@ -16,7 +16,7 @@ from assertions import not_root, one_line
 from PIL import Image
 
 import sdpgan_hub
-from sdpgan_hub import SDPGAN, color, imaging, saliency, visualization
+from sdpgan_hub import SDPGAN, color, imaging, saliency, styles, visualization
 from sdpgan_hub import files as files_module
 from sdpgan_hub.cli import main
 from sdpgan_hub.scene import Scene
@@ -243,8 +243,8 @@ def test_what_a_folder_holds_and_is_not_painted_is_counted_in_the_last_line_by_k
         Path(name).write_bytes(b"")
     assert main(["stylize", "photos", "-o", "out", "--style", str(tiny)]) == 0
     last = capsys.readouterr().err.splitlines()[-1]
-    assert "1 .heic" in last and 'pip install "sdpgan_hub[heif]"' in last
-    assert "2 .mp4" in last and "1 .txt" in last and "1 without a suffix" in last and "DS_Store" not in last
+    assert "1 .heic" in last and 'pip install "sdpgan_hub[heif]"' in last and "DS_Store" not in last
+    assert '2 .mp4 (pip install "sdpgan_hub[video]")' in last and "1 .txt" in last and "1 without a suffix" in last
 
 
 def test_two_inputs_of_one_name_give_two_results(here, tiny):
@@ -507,11 +507,9 @@ def test_a_missing_extra_is_one_line_with_exit_code_2_that_says_what_to_install(
 
 
 def test_styles_lists_every_shipped_style_with_its_folder(capsys):
-    from sdpgan_hub.styles import available
-
     assert main(["styles", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert {row["name"]: Path(row["path"]) for row in rows} == available()
+    assert {row["name"]: Path(row["path"]) for row in rows} == styles.available()
     assert all(row["bytes"] > 0 for row in rows)
     assert main(["styles"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [row["name"] for row in rows]
