@@ -11,10 +11,10 @@ import PIL.Image
 import pytest
 import safetensors.torch
 import torch
-import torch.nn.functional as F
 from assertions import refusal
 from huggingface_hub import ModelCard
 from skimage import data
+from test_filters import enlarged_along_edges
 
 from sdpgan_hub import SDPGAN, checkpoint, filters, imaging
 
@@ -329,18 +329,12 @@ def test_a_style_s_own_keep_detail_is_the_default_of_stylize_and_no_part_of_forw
     torch.testing.assert_close(style(signed(photo[:60]))[0], model(signed(photo[:60]))[0])
 
 
-def along_edges(small_map: torch.Tensor, small_photo: torch.Tensor, photo: torch.Tensor) -> torch.Tensor:
-    """A small map at the photo's size, N x 1 x H x W in [-1, 1], by the guided filter."""
-    lines = F.interpolate(filters.guided_lines(small_map, small_photo), photo.shape[-2:], mode="bilinear")
-    return filters.along_lines(lines, photo)
-
-
 @torch.no_grad()
 def test_with_a_saliency_size_the_map_is_that_of_a_square_copy_along_the_photo_s_edges(photo):
     model, x = built({**DEPARTED, "brush_size": 0}), signed(photo[:60])
     copy = filters.resized(x, 64, 64)
     saliency, features = model.saliency_network(copy)
-    expected = (along_edges(saliency, copy, x)[0, 0].numpy() + 1) / 2
+    expected = (enlarged_along_edges(saliency, copy, x)[0, 0].numpy() + 1) / 2
     np.testing.assert_allclose(model.saliency_map(photo[:60]), expected, atol=1e-5)
     origin = (filters.noise_origin(saliency)[0] * torch.tensor(x.shape[-2:])).round().int().tolist()
     noise = 0.05 * filters.smooth_noise(*x.shape[-2:])
@@ -415,7 +409,7 @@ def test_a_photo_larger_than_the_brush_size_is_painted_over_a_smaller_painting_o
     if model.saliency_network is not None:
         copy = filters.resized(photo, 64, 64)
         saliency, features = model.saliency_network(copy)
-        map_ = along_edges(saliency, copy, photo)
+        map_ = enlarged_along_edges(saliency, copy, photo)
     starts = {}
     for size in ((32, 48), (64, 96)):
         at = 0 if map_ is None else filters.noise_origin(saliency) * torch.tensor(size)
@@ -439,8 +433,8 @@ def test_a_larger_photo_is_its_copy_s_painting_with_fine_structure():
     small = once.generate(filters.resized(photo, 32, 48), features)
     difference = filters.resized(small - filters.luma(filters.resized(photo, 32, 48)), 64, 100)
     difference = filters.without_lines(difference, copy, 3)
-    middle = once.generate(filters.painted_over(difference, copy, along_edges(saliency, seen, copy)), features)
-    map_ = along_edges(saliency, seen, photo)
+    middle = once.generate(filters.painted_over(difference, copy, enlarged_along_edges(saliency, seen, copy)), features)
+    map_ = enlarged_along_edges(saliency, seen, photo)
     difference = filters.without_lines(filters.resized(middle - filters.luma(copy), 128, 192), photo, 5)
     painting = once.generate(filters.painted_over(difference, photo, map_), features)
     expected = filters.refined(filters.painted_over(difference, photo, None), painting)

@@ -15,6 +15,7 @@ from training_fixtures import batch_of
 from sdpgan_hub import SDPGAN
 from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.filters import crop_and_resize
+from sdpgan_hub.networks import Discriminator
 from training import train_saliency
 from training.data.cache import available_cores
 from training.data.dataset import MAX_ENLARGEMENT, UnpairedImages
@@ -333,8 +334,6 @@ def test_the_projected_d_gives_logits_of_the_pixels_and_of_each_head():
     patch = discriminators.build("patch", 4)
     pixels, heads = patch(torch.randn(6, 3, 16, 16))
     assert pixels.shape[:2] == (6, 1) and heads == []
-    from sdpgan_hub.networks import Discriminator
-
     assert patch.state_dict().keys() == Discriminator(4).state_dict().keys()  # the paper's, no layer more
 
 
