@@ -246,11 +246,10 @@ def test_a_resolution_that_a_format_cannot_hold_is_left_out(format, kept):
     assert found == (pytest.approx((101600, 101600)) if kept else None)
 
 
-@pytest.mark.parametrize("format", sorted(files.LARGEST_SIDE))
+@pytest.mark.parametrize("format", sorted(files.LARGEST_SIDE.keys() - {"AVIF"}))
 def test_the_largest_side_of_a_format_is_written_and_no_more(format):
+    """AVIF takes seconds."""
     side = files.LARGEST_SIDE[format]
-    if format == "AVIF":
-        pytest.skip("takes seconds")
     Image.new("L", (side, 1)).save(io.BytesIO(), format)
     with pytest.raises(Exception):  # noqa: B017  (whatever the encoder raises)
         Image.new("L", (side + 1, 1)).save(io.BytesIO(), format)
