@@ -254,6 +254,12 @@ class DataSetHandler(hub_server._HubHandler):
         ("GET", f"/datasets/{hub_server.REPO}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", "resolve"),
     )
 
+    def info(self, repo: str, revision: str | None = None) -> None:
+        repository, oid = self._open(repo, revision or "main")
+        siblings = [{"rfilename": path} for path in sorted(repository.commits[oid])]
+        facts = {"id": repo, "private": repository.private, "gated": repository.gated, "sha": oid}
+        self.answer_json({**facts, "siblings": siblings, "tags": [], "downloads": 0, "likes": 0})
+
     def entries(self, repo: str, revision: str) -> list[dict[str, object]]:
         repository, oid = self._open(repo, revision)
         blobs = repository.commits[oid]
