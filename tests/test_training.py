@@ -10,7 +10,7 @@ from assertions import refusal
 from safetensors.torch import load_file, save_file
 from torchvision.models import vgg19
 from torchvision.transforms.functional import normalize
-from training_fixtures import batch_of
+from training_fixtures import ROOT, batch_of
 
 from sdpgan_hub import SDPGAN
 from sdpgan_hub.errors import SDPGANError
@@ -26,8 +26,6 @@ from training.losses.terms import TERMS
 from training.run import provenance
 from training.run.config import TrainingConfig, read_config
 from training.run.schedule import Progress, Schedule, update_average
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def dataset(images: Path, **settings) -> UnpairedImages:
