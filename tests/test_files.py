@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import sys
 import types
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -65,13 +64,12 @@ def refused(source: object, name: str = "photo") -> str:
         ("a.mpo", "MPO"),
     ],
 )
+@pytest.mark.filterwarnings("error")  # the second picture of an MPO is no page
 def test_each_format_is_an_image_by_its_name_and_is_read(tmp_path, name, format):
     extra = {"save_all": True, "append_images": [scene(seed=1)]} if format == "MPO" else {}
     (tmp_path / name).write_bytes(saved(scene(), format, **extra))
     assert files.is_image_name(tmp_path / name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # the second picture of an MPO is no page
-        read = files.read_rgb(tmp_path / name)
+    read = files.read_rgb(tmp_path / name)
     assert np.abs(read - np.asarray(scene()).astype(int)).mean() < 12
 
 

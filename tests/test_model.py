@@ -123,12 +123,9 @@ def test_a_list_gives_a_list_equal_to_its_images_one_by_one(either, photo):
 
 def test_images_of_one_size_share_a_batch_up_to_the_limit(model, photo, monkeypatch):
     batches = []
-    hook = model.generator.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0])))
     monkeypatch.setattr("sdpgan_hub.pipeline.BATCH_PIXELS", 2 * photo.shape[0] * photo.shape[1])
-    try:
+    with model.generator.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0]))):
         model.stylize([photo, photo, photo, photo[:20], torch.rand(5, 3, 61, 44)])
-    finally:
-        hook.remove()
     assert batches == [2, 1, 1, 2, 2, 1]
 
 
@@ -162,13 +159,11 @@ def test_a_painting_tensor_can_take_part_in_training(model):
 )
 def test_s_runs_once_and_its_decoder_only_for_a_map(either, photo, call, runs_of_s, runs_of_its_decoder):
     ran = []
-    hooks = [
+    with (
         either.saliency_network.down1.register_forward_hook(lambda *_: ran.append("S")),
         either.saliency_network.output[0].register_forward_hook(lambda *_: ran.append("decoder")),
-    ]
-    call(either, photo)
-    for hook in hooks:
-        hook.remove()
+    ):
+        call(either, photo)
     runs_of_its_decoder = max(runs_of_its_decoder, either.config["brush_size"] > 0)  # painting over takes a map
     assert (ran.count("S"), ran.count("decoder")) == (runs_of_s, runs_of_its_decoder)
 
@@ -187,9 +182,8 @@ def test_a_map_alone_equals_the_map_beside_a_painting(either, photo):
 
 def test_max_size_bounds_what_the_networks_see_and_not_the_painting(either, photo):
     seen = []
-    hook = either.generator.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[-2:])))
-    painting, saliency = either.stylize(photo, return_saliency=True, max_size=32)
-    hook.remove()
+    with either.generator.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[-2:]))):
+        painting, saliency = either.stylize(photo, return_saliency=True, max_size=32)
     # 61 x 44 in proportion is 32 x 23, padded to 24; with the margin of a style that paints coarse to fine, 34 x 25
     assert seen == [(36, 28) if either.config["brush_size"] else (32, 24)]
     assert painting.shape == photo.shape and saliency.shape == photo.shape[:2]
