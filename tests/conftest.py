@@ -3,6 +3,7 @@
 import os
 import signal
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -46,11 +47,7 @@ def here(tmp_path: Path, monkeypatch) -> Path:
 @pytest.fixture
 def full_disk(monkeypatch) -> None:
     """No file can be written whole."""
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(os, "replace", Mock(side_effect=OSError(28, "No space left on device")))
 
 
 @pytest.fixture(scope="session", autouse=True)

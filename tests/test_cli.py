@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -258,10 +259,8 @@ def test_two_inputs_of_one_name_give_two_results(here, tiny):
 
 
 def test_a_message_names_the_options_of_the_command_line(here, tiny, monkeypatch, capsys):
-    def out_of_memory(*_):
-        raise RuntimeError("DefaultCPUAllocator: not enough memory")
-
-    monkeypatch.setattr("sdpgan_hub.networks.Generator.forward", out_of_memory)
+    out_of_memory = RuntimeError("DefaultCPUAllocator: not enough memory")
+    monkeypatch.setattr("sdpgan_hub.networks.Generator.forward", Mock(side_effect=out_of_memory))
     assert main(["stylize", "photo.png", "-o", "out.png", "--style", str(tiny)]) == 1
     line = one_line(capsys)
     assert "--max-size, such as" in line and "max_size" not in line

@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -491,10 +492,8 @@ def test_what_runs_out_of_memory_is_told_in_the_words_of_the_page(monkeypatch):
     monkeypatch.syspath_prepend(SPACE)
     import app
 
-    def out_of_memory(*_):
-        raise RuntimeError("DefaultCPUAllocator: not enough memory")
-
-    monkeypatch.setattr("sdpgan_hub.networks.Generator.forward", out_of_memory)
+    out_of_memory = RuntimeError("DefaultCPUAllocator: not enough memory")
+    monkeypatch.setattr("sdpgan_hub.networks.Generator.forward", Mock(side_effect=out_of_memory))
     with pytest.raises(app.gr.Error) as refused:
         app.stylize(str(SPACE / "examples" / "cat.jpg"), "vangogh")
     assert "try a smaller photo" in refused.value.message and "=" not in refused.value.message

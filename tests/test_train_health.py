@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import weakref
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -424,11 +425,7 @@ def test_what_cannot_be_trained_is_one_sentence_before_any_network_is_built(
 ):
     (here / "file").touch()
     (here / "gallery").mkdir()
-
-    def fail(*_):
-        raise AssertionError("training was started")
-
-    monkeypatch.setattr("training.train.Trainer", fail)
+    monkeypatch.setattr("training.train.Trainer", Mock(side_effect=AssertionError("training was started")))
     assert main(launcher.arguments("style", **settings)) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("train.py: ") and named in lines[0]
