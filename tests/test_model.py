@@ -60,10 +60,6 @@ def signed(image: np.ndarray) -> torch.Tensor:
     return imaging.to_signed(torch.from_numpy(image).permute(2, 0, 1)[None])
 
 
-def rounded_to_half(model: SDPGAN) -> dict[str, torch.Tensor]:
-    return {name: value.half().float() for name, value in model.state_dict().items()}
-
-
 # stylize and saliency_map
 
 
@@ -226,7 +222,7 @@ def test_on_a_gpu_the_painting_is_the_cpu_s_and_a_tensor_comes_back_to_its_own_d
 def test_a_saved_model_comes_back_as_float32_rounded_to_half_precision_in_eval_mode(model, saved):
     loaded = SDPGAN.from_pretrained(saved)
     assert not loaded.training and loaded.config == model.config
-    expected = rounded_to_half(model)
+    expected = {name: value.half().float() for name, value in model.state_dict().items()}
     assert loaded.state_dict().keys() == expected.keys()
     for name, value in loaded.state_dict().items():
         assert value.dtype == torch.float32 and torch.equal(value, expected[name])
