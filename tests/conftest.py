@@ -3,10 +3,13 @@
 import os
 import signal
 from pathlib import Path
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import torch
 from hub_server import hub  # noqa: F401
+from skimage import data
 from training_fixtures import images, inception, launcher, trainer, vgg_weights  # noqa: F401
 
 from sdpgan_hub import SDPGAN, networks
@@ -26,6 +29,25 @@ def tiny(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("styles") / "tiny"
     SDPGAN(base_channels=4, residual_blocks=1).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def photo() -> np.ndarray:
+    """61 x 44 x 3, uint8: odd sides, no multiples of 4."""
+    return np.ascontiguousarray(data.astronaut()[20:81, 200:244])
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def full_disk(monkeypatch) -> None:
+    """No file can be written whole."""
+    monkeypatch.setattr(os, "replace", Mock(side_effect=OSError(28, "No space left on device")))
 
 
 @pytest.fixture(scope="session", autouse=True)

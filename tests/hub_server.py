@@ -1,9 +1,9 @@
 """A small Hugging Face Hub on loopback, for tests that push and load through real HTTP.
 
 It answers what `huggingface_hub` calls for model repositories: create, validate-yaml, preupload, LFS batch and upload,
-commit, model info, tree, and resolve with ETag, X-Repo-Commit, X-Linked-* and ranges. As on the real Hub, a large file
-is stored elsewhere: resolve redirects to a second server, of another origin, which must never be sent a token. Xet is
-switched off by the environment that `LoopbackHub.environment` gives to a client.
+commit, tree, and resolve with ETag, X-Repo-Commit, X-Linked-* and ranges. As on the real Hub, a large file is stored
+elsewhere: resolve redirects to a second server, of another origin, which must never be sent a token. Xet is switched
+off by the environment that `LoopbackHub.environment` gives to a client.
 """
 
 import base64
@@ -162,17 +162,10 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def _dispatch(self) -> None:
-        chunked = self.headers.get("Transfer-Encoding") == "chunked"
-        self.body = self._read_chunks() if chunked else self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         url = urlsplit(self.path)
-        self.hub.requests.append(
-            Request(
-                type(self).__name__.strip("_").removesuffix("Handler").lower(),
-                self.command,
-                url.path,
-                self.headers.get("Authorization"),
-            )
-        )
+        server = type(self).__name__.strip("_").removesuffix("Handler").lower()
+        self.hub.requests.append(Request(server, self.command, url.path, self.headers.get("Authorization")))
         method = "GET" if self.command == "HEAD" else self.command
         try:
             for verb, pattern, name in self.routes:
@@ -182,14 +175,6 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refusal(HTTPStatus.NOT_FOUND, message=f"no such route: {method} {url.path}")
         except _Refusal as refusal:
             self.answer(refusal.status, json.dumps({"error": str(refusal)}).encode(), refusal.headers)
-
-    def _read_chunks(self) -> bytes:
-        chunks = []
-        while size := int(self.rfile.readline(), 16):
-            chunks.append(self.rfile.read(size))
-            self.rfile.readline()
-        self.rfile.readline()
-        return b"".join(chunks)
 
     def answer(self, status: HTTPStatus, content: bytes = b"", headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
@@ -219,7 +204,6 @@ class _HubHandler(_Handler):
     routes = (
         ("POST", "/api/repos/create", "create"),
         ("POST", "/api/validate-yaml", "validate_yaml"),
-        ("GET", f"/api/models/{REPO}(/revision/(?P<revision>[^/]+))?", "info"),
         ("GET", f"/api/models/{REPO}/tree/(?P<revision>[^/]+)", "tree"),
         ("POST", f"/api/models/{REPO}/preupload/(?P<revision>[^/]+)", "preupload"),
         ("POST", f"/api/models/{REPO}/commit/(?P<revision>[^/]+)", "commit"),
@@ -241,17 +225,9 @@ class _HubHandler(_Handler):
 
     def validate_yaml(self) -> None:
         content = json.loads(self.body)["content"]
-        if content.startswith("---\n") and "\n---\n" in content[4:]:
-            self.answer_json({"errors": [], "warnings": []})
-        else:
-            errors = [{"message": "the card has no front matter"}]
-            self.answer_json({"errors": errors, "warnings": []}, HTTPStatus.BAD_REQUEST)
-
-    def info(self, repo: str, revision: str | None = None) -> None:
-        repository, oid = self._open(repo, revision or "main")
-        siblings = [{"rfilename": path} for path in sorted(repository.commits[oid])]
-        facts = {"id": repo, "modelId": repo, "private": repository.private, "gated": repository.gated}
-        self.answer_json({**facts, "sha": oid, "siblings": siblings, "tags": [], "downloads": 0, "likes": 0})
+        if not (content.startswith("---\n") and "\n---\n" in content[4:]):
+            raise _Refusal(HTTPStatus.BAD_REQUEST, message="the card has no front matter")
+        self.answer_json({"errors": [], "warnings": []})
 
     def tree(self, repo: str, revision: str) -> None:
         repository, oid = self._open(repo, revision)
@@ -294,8 +270,6 @@ class _HubHandler(_Handler):
                 case "file":
                     tree[value["path"]] = Blob(base64.b64decode(value["content"]), lfs=False)
                 case "lfsFile":
-                    if value["oid"] not in self.hub.stored:
-                        raise _Refusal(HTTPStatus.BAD_REQUEST, message=f"{value['path']} was not uploaded")
                     tree[value["path"]] = Blob(self.hub.stored[value["oid"]], lfs=True)
         oid = repository.commit(tree, revision)
         url = f"{self.hub.endpoint}/{repo}/commit/{oid}"
@@ -354,10 +328,7 @@ class _StorageHandler(_Handler):
         self.answer(HTTPStatus.OK, headers={"ETag": f'"{oid}"'})
 
     def download(self, oid: str) -> None:
-        if oid not in self.hub.stored:
-            raise _Refusal(HTTPStatus.NOT_FOUND, message=f"no object {oid}")
-        content = self.hub.stored[oid]
-        self.answer_file(content, {"ETag": f'"{oid}"'})
+        self.answer_file(self.hub.stored[oid], {"ETag": f'"{oid}"'})
 
 
 def _tree_entry(path: str, blob: Blob) -> dict[str, object]:

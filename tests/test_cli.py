@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ from assertions import not_root, one_line
 from PIL import Image
 
 import sdpgan_hub
-from sdpgan_hub import SDPGAN, color, imaging, visualization
+from sdpgan_hub import SDPGAN, color, imaging, saliency, styles, visualization
 from sdpgan_hub import files as files_module
 from sdpgan_hub.cli import main
 from sdpgan_hub.scene import Scene
@@ -39,15 +40,14 @@ def model(tiny: Path) -> SDPGAN:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch) -> Path:
+def here(here: Path) -> Path:
     """A working directory with photo.png and the folder photos/{a.png,B.JPG,nested/c.webp}."""
-    monkeypatch.chdir(tmp_path)
     Image.fromarray(picture()).save("photo.png")
     Path("photos/nested").mkdir(parents=True)
     for seed, name in enumerate(["a.png", "B.JPG", "nested/c.webp"], start=1):
         Image.fromarray(picture(seed=seed)).save(Path("photos", name))
     Path("photos/notes.txt").write_text("no image")
-    return tmp_path
+    return here
 
 
 def files(folder: str | Path) -> list[str]:
@@ -62,7 +62,6 @@ def pixels(path: str | Path) -> np.ndarray:
 # stylize
 
 
-@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
 def test_a_folder_that_may_not_be_read_is_named_and_the_others_are_painted(here, tiny, capsys):
     Path("photos/closed").mkdir(mode=0)
     Path("photos.tiny").mkdir(mode=0o777)
@@ -245,8 +244,8 @@ def test_what_a_folder_holds_and_is_not_painted_is_counted_in_the_last_line_by_k
         Path(name).write_bytes(b"")
     assert main(["stylize", "photos", "-o", "out", "--style", str(tiny)]) == 0
     last = capsys.readouterr().err.splitlines()[-1]
-    assert "1 .heic" in last and 'pip install "sdpgan_hub[heif]"' in last
-    assert "2 .mp4" in last and "1 .txt" in last and "1 without a suffix" in last and "DS_Store" not in last
+    assert "1 .heic" in last and 'pip install "sdpgan_hub[heif]"' in last and "DS_Store" not in last
+    assert '2 .mp4 (pip install "sdpgan_hub[video]")' in last and "1 .txt" in last and "1 without a suffix" in last
 
 
 def test_two_inputs_of_one_name_give_two_results(here, tiny):
@@ -260,10 +259,8 @@ def test_two_inputs_of_one_name_give_two_results(here, tiny):
 
 
 def test_a_message_names_the_options_of_the_command_line(here, tiny, monkeypatch, capsys):
-    def out_of_memory(*_):
-        raise RuntimeError("DefaultCPUAllocator: not enough memory")
-
-    monkeypatch.setattr("sdpgan_hub.networks.Generator.forward", out_of_memory)
+    out_of_memory = RuntimeError("DefaultCPUAllocator: not enough memory")
+    monkeypatch.setattr("sdpgan_hub.networks.Generator.forward", Mock(side_effect=out_of_memory))
     assert main(["stylize", "photo.png", "-o", "out.png", "--style", str(tiny)]) == 1
     line = one_line(capsys)
     assert "--max-size, such as" in line and "max_size" not in line
@@ -487,10 +484,6 @@ def test_each_view_is_the_one_of_the_visualization_module(here, tiny, model, vie
     ("method", "function"), [("reference", "reference"), ("rbd", "robust_background"), ("mbd", "minimum_barrier")]
 )
 def test_each_classic_method_is_its_detector_and_needs_no_style(here, method, function):
-    pytest.importorskip("skimage")
-    pytest.importorskip("numba")
-    from sdpgan_hub import saliency
-
     assert main(["saliency", "photo.png", "-o", "map.png", "--method", method]) == 0
     expected = getattr(saliency, function)(picture())
     assert np.abs(pixels("map.png") / 255 - expected).max() <= 0.5 / 255 + 1e-6
@@ -513,11 +506,9 @@ def test_a_missing_extra_is_one_line_with_exit_code_2_that_says_what_to_install(
 
 
 def test_styles_lists_every_shipped_style_with_its_folder(capsys):
-    from sdpgan_hub.styles import available
-
     assert main(["styles", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert {row["name"]: Path(row["path"]) for row in rows} == available()
+    assert {row["name"]: Path(row["path"]) for row in rows} == styles.available()
     assert all(row["bytes"] > 0 for row in rows)
     assert main(["styles"]) == 0
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [row["name"] for row in rows]
@@ -557,7 +548,6 @@ def test_a_photo_comes_in_on_stdin_and_the_painting_goes_out_on_stdout(here, tin
         np.testing.assert_array_equal(np.asarray(painting), np.asarray(expected))
 
 
-@pytest.mark.skipif(os.name == "nt", reason="POSIX signals and pipes")
 def test_ctrl_c_ends_quietly_with_130_whole_files_and_a_whole_json_document(here, tiny):
     for index in range(200):
         Image.fromarray(picture(256, 256, seed=index % 3)).save(f"photos/{index:02}.png", compress_level=1)
@@ -579,7 +569,6 @@ def test_ctrl_c_ends_quietly_with_130_whole_files_and_a_whole_json_document(here
     assert not list(Path("out").rglob(f"*{files_module.UNFINISHED}"))
 
 
-@pytest.mark.skipif(os.name == "nt", reason="POSIX signals and pipes")
 def test_a_reader_that_went_away_ends_it_quietly_with_141():
     read_end, write_end = os.pipe()
     os.close(read_end)

@@ -1,7 +1,6 @@
 """sdpgan_hub/color.py: pixels of every profile come to sRGB, and go back where the profile holds more."""
 
 import io
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from PIL import Image, ImageCms
 from sdpgan_hub import color
 from sdpgan_hub.errors import SDPGANWarning
 
+pytestmark = pytest.mark.filterwarnings("error")
 PROFILES = Path(__file__).parent / "profiles"
 P3 = (PROFILES / "display_p3.icc").read_bytes()
 LINEAR_GREY = (PROFILES / "linear_grey.icc").read_bytes()
@@ -44,13 +44,6 @@ def image_of(values: np.ndarray, profile: bytes | None, mode: str | None = None)
 
 def distance(one: Image.Image | np.ndarray, other: Image.Image | np.ndarray) -> np.ndarray:
     return np.abs(np.asarray(one).astype(int) - np.asarray(other))
-
-
-@pytest.fixture(autouse=True)
-def no_warning():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
 
 
 def test_a_p3_copy_of_srgb_colours_comes_back_to_them():

@@ -14,6 +14,7 @@ import pytest
 import torch
 import training_extra  # noqa: F401
 from assertions import refusal
+from skimage import data
 from skimage.color import deltaE_ciede2000, rgb2lab
 from torch import nn
 
@@ -32,11 +33,9 @@ LAYER = "64"
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six 96 x 112 parts of photos that come with scikit-image, and masks of their middle for two of them."""
-    import skimage.data
-
     folder = tmp_path_factory.mktemp("photos")
     for name in ("astronaut", "chelsea", "coffee"):
-        image = getattr(skimage.data, name)()
+        image = getattr(data, name)()
         for number, (top, left) in enumerate([(20, 150), (100, 60)]):
             crop = cv2.resize(image[top : top + 192, left : left + 224], (112, 96), interpolation=cv2.INTER_AREA)
             pictures.write(folder / "photos" / name / f"{number}.png", crop)
@@ -60,11 +59,9 @@ def paintings(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders of twelve 96 x 112 images each: other photos, and the works of two painters, dots and stripes."""
-    import skimage.data
-
     folder, random = tmp_path_factory.mktemp("classes"), np.random.default_rng(1)
     for number in range(12):
-        image = (skimage.data.rocket(), skimage.data.stereo_motorcycle()[0], skimage.data.astronaut()[272:])[number % 3]
+        image = (data.rocket(), data.stereo_motorcycle()[0], data.astronaut()[272:])[number % 3]
         top, left = 60 * (number // 3) % (len(image) - 239), 70 * (number // 3)
         crop = cv2.resize(image[top : top + 240, left : left + 280], (112, 96), interpolation=cv2.INTER_AREA)
         pictures.write(folder / "photos" / f"{number}.png", crop)
@@ -87,9 +84,7 @@ def painters_of(classes: Path) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def astronaut() -> np.ndarray:
-    import skimage.data
-
-    return np.ascontiguousarray(skimage.data.astronaut()[:192, 120:344])
+    return np.ascontiguousarray(data.astronaut()[:192, 120:344])
 
 
 def changed(photos: Path, folder: Path, change) -> Path:

@@ -96,7 +96,7 @@ def test_the_whole_as_a_box_is_bilinear_resizing(size: tuple[int, int]):
 
 
 def enlarged_along_edges(small_map: torch.Tensor, small_photo: torch.Tensor, photo: torch.Tensor) -> torch.Tensor:
-    """As the pipeline does it for a whole photo."""
+    """A small map at the photo's size, N x 1 x H x W in [-1, 1], as the pipeline does it for a whole photo."""
     whole = torch.tensor([[0.0, 0, 1, 1]] * len(photo))
     lines = crop_and_resize(guided_lines(small_map, small_photo), whole, *photo.shape[-2:])
     return along_lines(lines, photo)

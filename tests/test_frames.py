@@ -9,14 +9,13 @@ import cv2
 import numpy as np
 import pytest
 from assertions import refusal
+from skimage import data
 
 from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.files import read_rgb
 from training import prepare
 from training.data.frames import extract, is_duplicate, main
 from training.data.sources import image_files
-
-data = pytest.importorskip("skimage.data")
 
 SIZE = (160, 120)
 

@@ -13,18 +13,11 @@ import pytest
 import torch
 from assertions import refusal
 from PIL import ImageOps
-from skimage import data
 
 from sdpgan_hub import color, imaging
 
 ORIENTATION = 0x0112
 PROFILES = Path(__file__).parent / "profiles"
-
-
-@pytest.fixture(scope="module")
-def photo() -> np.ndarray:
-    """61 x 44 x 3, uint8: odd sides, no multiple of 4."""
-    return np.ascontiguousarray(data.astronaut()[20:81, 200:244])
 
 
 def back_and_forth(image):

@@ -86,15 +86,13 @@ def watched_training(launcher, output: Path, settings: dict[str, object]) -> Lea
 
     trainer.backward, trainer.update = watched_backward, watched_update
     shown: list[torch.Tensor] = []
-    hooks = [
+    with (
         trainer.discriminator.register_forward_hook(lambda module, inputs, output: shown.append(inputs[0].detach())),
         trainer.model.register_forward_hook(
             lambda module, inputs, output: setattr(one, "stylized", output[0].detach())
         ),
-    ]
-    assert trainer.train() == 0
-    for hook in hooks:
-        hook.remove()
+    ):
+        assert trainer.train() == 0
     one.judged = shown[-2]  # the last is G(x) alone, for G's update
     trainer.backward = backward
     trainer.model.eval()

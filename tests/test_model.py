@@ -4,7 +4,6 @@ A refusal is one sentence; tests look for the name and the value in it, and leav
 """
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,10 @@ import PIL.Image
 import pytest
 import safetensors.torch
 import torch
-import torch.nn.functional as F
 from assertions import refusal
 from huggingface_hub import ModelCard
 from skimage import data
+from test_filters import enlarged_along_edges
 
 from sdpgan_hub import SDPGAN, checkpoint, filters, imaging
 
@@ -56,18 +55,9 @@ def saved(model, tmp_path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def photo() -> np.ndarray:
-    return np.ascontiguousarray(data.astronaut()[20:81, 200:244])
-
-
 def signed(image: np.ndarray) -> torch.Tensor:
     """uint8 H x W x 3 as the networks take it."""
     return imaging.to_signed(torch.from_numpy(image).permute(2, 0, 1)[None])
-
-
-def rounded_to_half(model: SDPGAN) -> dict[str, torch.Tensor]:
-    return {name: value.half().float() for name, value in model.state_dict().items()}
 
 
 # stylize and saliency_map
@@ -129,12 +119,9 @@ def test_a_list_gives_a_list_equal_to_its_images_one_by_one(either, photo):
 
 def test_a_batched_tensor_is_painted_in_batches_up_to_the_limit(model, photo, monkeypatch):
     batches = []
-    hook = model.generator.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0])))
     monkeypatch.setattr("sdpgan_hub.pipeline.BATCH_PIXELS", 2 * photo.shape[0] * photo.shape[1])
-    try:
+    with model.generator.register_forward_pre_hook(lambda _, inputs: batches.append(len(inputs[0]))):
         model.stylize([photo, torch.rand(5, 3, 61, 44)])
-    finally:
-        hook.remove()
     assert batches == [1, 2, 2, 1]
 
 
@@ -168,13 +155,11 @@ def test_a_painting_tensor_can_take_part_in_training(model):
 )
 def test_s_runs_once_and_its_decoder_only_for_a_map(either, photo, call, runs_of_s, runs_of_its_decoder):
     ran = []
-    hooks = [
+    with (
         either.saliency_network.down1.register_forward_hook(lambda *_: ran.append("S")),
         either.saliency_network.output[0].register_forward_hook(lambda *_: ran.append("decoder")),
-    ]
-    call(either, photo)
-    for hook in hooks:
-        hook.remove()
+    ):
+        call(either, photo)
     runs_of_its_decoder = max(runs_of_its_decoder, either.config["brush_size"] > 0)  # painting over takes a map
     assert (ran.count("S"), ran.count("decoder")) == (runs_of_s, runs_of_its_decoder)
 
@@ -193,9 +178,8 @@ def test_a_map_alone_equals_the_map_beside_a_painting(either, photo):
 
 def test_max_size_bounds_what_the_networks_see_and_not_the_painting(either, photo):
     seen = []
-    hook = either.generator.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[-2:])))
-    painting, saliency = either.stylize(photo, return_saliency=True, max_size=32)
-    hook.remove()
+    with either.generator.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[-2:]))):
+        painting, saliency = either.stylize(photo, return_saliency=True, max_size=32)
     # 61 x 44 in proportion is 32 x 23, padded to 24; with the margin of a style that paints coarse to fine, 34 x 25
     assert seen == [(36, 28) if either.config["brush_size"] else (32, 24)]
     assert painting.shape == photo.shape and saliency.shape == photo.shape[:2]
@@ -238,7 +222,7 @@ def test_on_a_gpu_the_painting_is_the_cpu_s_and_a_tensor_comes_back_to_its_own_d
 def test_a_saved_model_comes_back_as_float32_rounded_to_half_precision_in_eval_mode(model, saved):
     loaded = SDPGAN.from_pretrained(saved)
     assert not loaded.training and loaded.config == model.config
-    expected = rounded_to_half(model)
+    expected = {name: value.half().float() for name, value in model.state_dict().items()}
     assert loaded.state_dict().keys() == expected.keys()
     for name, value in loaded.state_dict().items():
         assert value.dtype == torch.float32 and torch.equal(value, expected[name])
@@ -335,18 +319,12 @@ def test_a_style_s_own_keep_detail_is_the_default_of_stylize_and_no_part_of_forw
     torch.testing.assert_close(style(signed(photo[:60]))[0], model(signed(photo[:60]))[0])
 
 
-def along_edges(small_map: torch.Tensor, small_photo: torch.Tensor, photo: torch.Tensor) -> torch.Tensor:
-    """A small map at the photo's size, N x 1 x H x W in [-1, 1], by the guided filter."""
-    lines = F.interpolate(filters.guided_lines(small_map, small_photo), photo.shape[-2:], mode="bilinear")
-    return filters.along_lines(lines, photo)
-
-
 @torch.no_grad()
 def test_with_a_saliency_size_the_map_is_that_of_a_square_copy_along_the_photo_s_edges(photo):
     model, x = built({**DEPARTED, "brush_size": 0}), signed(photo[:60])
     copy = filters.resized(x, 64, 64)
     saliency, features = model.saliency_network(copy)
-    expected = (along_edges(saliency, copy, x)[0, 0].numpy() + 1) / 2
+    expected = (enlarged_along_edges(saliency, copy, x)[0, 0].numpy() + 1) / 2
     np.testing.assert_allclose(model.saliency_map(photo[:60]), expected, atol=1e-5)
     origin = (filters.noise_origin(saliency)[0] * torch.tensor(x.shape[-2:])).round().int().tolist()
     noise = 0.05 * filters.smooth_noise(*x.shape[-2:])
@@ -421,7 +399,7 @@ def test_a_photo_larger_than_the_brush_size_is_painted_over_a_smaller_painting_o
     if model.saliency_network is not None:
         copy = filters.resized(photo, 64, 64)
         saliency, features = model.saliency_network(copy)
-        map_ = along_edges(saliency, copy, photo)
+        map_ = enlarged_along_edges(saliency, copy, photo)
     starts = {}
     for size in ((32, 48), (64, 96)):
         at = 0 if map_ is None else filters.noise_origin(saliency) * torch.tensor(size)
@@ -445,8 +423,8 @@ def test_a_larger_photo_is_its_copy_s_painting_with_fine_structure():
     small = once.generate(filters.resized(photo, 32, 48), features)
     difference = filters.resized(small - filters.luma(filters.resized(photo, 32, 48)), 64, 100)
     difference = filters.without_lines(difference, copy, 3)
-    middle = once.generate(filters.painted_over(difference, copy, along_edges(saliency, seen, copy)), features)
-    map_ = along_edges(saliency, seen, photo)
+    middle = once.generate(filters.painted_over(difference, copy, enlarged_along_edges(saliency, seen, copy)), features)
+    map_ = enlarged_along_edges(saliency, seen, photo)
     difference = filters.without_lines(filters.resized(middle - filters.luma(copy), 128, 192), photo, 5)
     painting = once.generate(filters.painted_over(difference, photo, map_), features)
     expected = filters.refined(filters.painted_over(difference, photo, None), painting)
@@ -494,13 +472,8 @@ def test_a_model_without_a_saliency_network_paints_and_refuses_to_give_maps(phot
     refusal(lambda: SDPGAN(**TINY, saliency_network=False), "feature_concatenation")
 
 
-def test_a_save_that_fails_leaves_the_old_files_and_no_half_one(model, saved, monkeypatch):
+def test_a_save_that_fails_leaves_the_old_files_and_no_half_one(saved, full_disk):
     before = {path.name: path.read_bytes() for path in saved.iterdir()}
-
-    def full_disk(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", full_disk)
     refusal(lambda: SDPGAN(**TINY).save_pretrained(saved), "No space left", saved / "model.safetensors")
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
 
@@ -582,41 +555,31 @@ def test_generate_model_card_is_the_card_that_is_saved(model, saved):
 # what from_pretrained refuses
 
 
-def rewrite(folder: Path, change) -> None:
-    path = folder / "model.safetensors"
-    tensors = safetensors.torch.load_file(path)
-    change(tensors)
-    path.write_bytes(safetensors.torch.save(tensors, metadata={"format": "pt"}))
-
-
-def grow(tensors: dict[str, torch.Tensor]) -> None:
-    tensors["generator.down1.0.weight"] = torch.zeros(9, 3, 7, 7)
-
-
-def rename(tensors: dict[str, torch.Tensor]) -> None:
-    tensors["other"] = tensors.pop("generator.down2.0.weight")
-
-
 @pytest.mark.parametrize(
     ("change", "named"),
     [
         (lambda tensors: tensors.update(extra=torch.zeros(1)), ["extra"]),
-        (grow, ["generator.down1.0.weight", "9 x 3 x 7 x 7", "4 x 3 x 7 x 7"]),
-        (rename, ["generator.down2.0.weight", "other"]),
-        (lambda tensors: tensors.clear(), ["generator.down1.0.weight", "more"]),
         (
-            lambda tensors: tensors.update({"generator.output.0.bias": torch.full((3,), float("nan"))}),
-            ["generator.output.0.bias"],
+            lambda tensors: tensors.update({"generator.down1.0.weight": torch.zeros(9, 3, 7, 7)}),
+            ["generator.down1.0.weight", "9 x 3 x 7 x 7", "4 x 3 x 7 x 7"],
         ),
         (
-            lambda tensors: tensors.update({"generator.output.0.bias": torch.zeros(3, dtype=torch.int32)}),
-            ["generator.output.0.bias"],
+            lambda tensors: tensors.update(other=tensors.pop("generator.down2.0.weight")),
+            ["generator.down2.0.weight", "other"],
+        ),
+        (lambda tensors: tensors.clear(), ["generator.down1.0.weight", "more"]),
+        *(
+            (lambda tensors, bias=bias: tensors.update({"generator.output.0.bias": bias}), ["generator.output.0.bias"])
+            for bias in (torch.full((3,), float("nan")), torch.zeros(3, dtype=torch.int32))
         ),
     ],
 )
 def test_tensors_that_do_not_fit_are_refused_by_file_and_name(saved, change, named):
-    rewrite(saved, change)
-    refusal(lambda: SDPGAN.from_pretrained(saved), saved / "model.safetensors", *named)
+    path = saved / "model.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    change(tensors)
+    safetensors.torch.save_file(tensors, path, {"format": "pt"})
+    refusal(lambda: SDPGAN.from_pretrained(saved), path, *named)
 
 
 @pytest.mark.parametrize("keep", [0, 5, 100, -1, "a pickle"])

@@ -35,8 +35,6 @@ def test_the_notebook_is_stored_without_results_and_its_parameters_can_be_replac
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="the extra 'training' is not installed")
 def test_the_notebook_paints_shows_the_map_and_trains_a_style(vgg_weights: Path, tmp_path: Path, monkeypatch):
-    pytest.importorskip("numba")
-    pytest.importorskip("skimage")
     monkeypatch.chdir(NOTEBOOK.parent)
     monkeypatch.syspath_prepend(NOTEBOOK.parent)  # what the notebook puts into sys.path goes again, too
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")

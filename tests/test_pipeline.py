@@ -24,11 +24,8 @@ def photo() -> np.ndarray:
 def calls_of(network: torch.nn.Module, do) -> list[tuple[int, int]]:
     """Heights and widths of what `network` is given meanwhile."""
     sizes: list[tuple[int, int]] = []
-    hook = network.register_forward_pre_hook(lambda _, inputs: sizes.append(tuple(inputs[0].shape[-2:])))
-    try:
+    with network.register_forward_pre_hook(lambda _, inputs: sizes.append(tuple(inputs[0].shape[-2:]))):
         do()
-    finally:
-        hook.remove()
     return sizes
 
 

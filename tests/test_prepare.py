@@ -15,6 +15,7 @@ from assertions import refusal
 from PIL import Image
 
 from sdpgan_hub.files import read_rgb
+from sdpgan_hub.saliency import reference
 from training import prepare as prepare_module
 from training.data import cache as caches
 from training.data.cache import PAINTINGS_READ, PHOTOS_READ, SALIENCY, prepare, result_path
@@ -167,9 +168,6 @@ def test_the_number_of_workers_does_not_change_a_byte(paintings: Path, tmp_path:
 @pytest.mark.parametrize("references", [False, True])
 def test_neither_reading_nor_references_import_the_program_again_or_torch_at_all(photos, tmp_path, references: bool):
     """A spawned process imports the program, and train.py imports torch: 16 of them took a minute before they read."""
-    if references:
-        pytest.importorskip("skimage")
-        pytest.importorskip("numba")
     (tmp_path / "torch.py").write_text("""open("imported", "a").write("torch")""")
     program = tmp_path / "program.py"
     program.write_text(f"""
@@ -200,11 +198,7 @@ def test_threads_read_and_processes_make_references(photos: Path, paintings: Pat
         prepare(photos, None, tmp_path / "references", **arguments)
 
 
-def test_a_failed_write_leaves_nothing_behind_and_says_which_file(paintings: Path, tmp_path: Path, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(caches.os, "replace", full)
+def test_a_failed_write_leaves_nothing_behind_and_says_which_file(paintings: Path, tmp_path: Path, full_disk):
     refusal(lambda: prepare(None, paintings, tmp_path / "cache", workers=1, progress=False), "No space left")
     assert contents(tmp_path / "cache") == {}
 
@@ -260,10 +254,6 @@ def test_exit_codes_are_0_for_all_1_for_skipped_2_for_nothing_to_do(paintings: P
 
 
 def test_the_reference_on_disk_is_sdpgan_hubs_rounded_to_8_bits(photos: Path, tmp_path: Path):
-    pytest.importorskip("skimage")
-    pytest.importorskip("numba")
-    from sdpgan_hub.saliency import reference
-
     prepare(photos, None, tmp_path / "cache", workers=1, progress=False)
     for photo in image_files(photos):
         with Image.open(result_path(tmp_path / "cache", SALIENCY, photos, photo)) as stored:
@@ -273,8 +263,6 @@ def test_the_reference_on_disk_is_sdpgan_hubs_rounded_to_8_bits(photos: Path, tm
 
 
 def test_a_mask_replaces_the_reference_of_its_photo_and_the_result_says_so(photos: Path, tmp_path: Path):
-    pytest.importorskip("skimage")
-    pytest.importorskip("numba")
     drawn = np.zeros((40, 56), np.uint8)
     drawn[10:30, 20:40] = 255
     (tmp_path / "masks" / "nested").mkdir(parents=True)
@@ -323,7 +311,6 @@ def test_a_missing_library_is_one_error_and_not_one_for_every_photo(photos: Path
 # as a script
 
 
-@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 def test_ctrl_c_leaves_a_cache_of_whole_files_that_the_next_run_completes(tmp_path: Path):
     paintings, cache = tmp_path / "paintings", tmp_path / "cache"
     paintings.mkdir()

@@ -28,13 +28,12 @@ def add_photos(folder: str, *names: str) -> None:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch) -> Path:
+def here(here: Path) -> Path:
     """A working directory with the folder photos/: five photos, a broken one in their middle, and a text."""
-    monkeypatch.chdir(tmp_path)
     add_photos("photos", *(f"{number}.png" for number in range(5)))
     Path("photos/2b.png").write_bytes(b"no image")
     Path("photos/notes.txt").write_text("no image")
-    return tmp_path
+    return here
 
 
 def results(folder: str) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """Every shipped style paints: each photo differently, by its light and dark, where people look seen for what it is.
 
-The photos are scikit-image's and the Space's; where a developer has others beside the checkout, those too.
+The photos are scikit-image's and the Space's.
 """
 
 import itertools
@@ -22,7 +22,6 @@ from training.package_style import CELL, COLUMNS, GAP, ROOT, gallery, overview
 PAINTERS = ("monet", "peppercarrot", "ukiyoe", "vangogh")
 NAMES = tuple(sorted([*PAINTERS, *(f"{name}-lite" for name in PAINTERS)]))
 EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "space" / "examples").glob("*.jpg"))
-SIDE = 128
 LUMA = np.array([0.299, 0.587, 0.114])
 SUBJECTS = {"astronaut": (0.05, 0.98, 0.2, 0.62), "cat": (0.12, 0.84, 0.27, 0.78)}
 """Boxes on the woman and on the cat's face, by hand: top, bottom, left, right as shares of height and width."""
@@ -37,35 +36,15 @@ def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
 
 
-def photo(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return resized(np.asarray(image.convert("RGB")), SIDE, SIDE)
-
-
 def luma(image: np.ndarray) -> np.ndarray:
     return image.astype(np.float32) @ LUMA.astype(np.float32)
 
 
-def check(model: SDPGAN, paths: list[Path]) -> None:
-    originals = [photo(path) for path in paths]
-    paintings = [painting.astype(np.float32) for painting in model.stylize(originals)]
-    for path, original, painting in zip(paths, originals, paintings, strict=True):
-        assert painting.std() > 15, f"{path.name} became nearly constant"
-        assert np.abs(painting - original).mean() > 8, f"{path.name} was left as it was"
-        likeness = np.corrcoef(luma(original).ravel(), luma(painting).ravel())[0, 1]
-        assert likeness > 0.4, f"{path.name} cannot be recognised by its light and dark"
-    for (one, first), (other, second) in itertools.combinations(zip(paths, paintings, strict=True), 2):
-        assert np.abs(first - second).mean() > 10, f"{one.name} and {other.name} became alike"
-
-
-def test_bf16_changes_hardly_any_value_by_more_than_two_grey_levels(style: SDPGAN):
-    photos = [resized(image, 320, 320) for image in (data.astronaut(), data.coffee(), data.chelsea())]
+def test_bf16_changes_hardly_any_value_by_more_than_two_grey_levels(style: SDPGAN, monkeypatch):
+    photos = [resized(image, 192, 192) for image in (data.astronaut(), data.coffee(), data.chelsea())]
     exact = np.array(style.stylize(photos), np.int16)
-    style.generator.bf16 = True
-    try:
-        change = np.abs(np.array(style.stylize(photos), np.int16) - exact)
-    finally:
-        style.generator.bf16 = False
+    monkeypatch.setattr(style.generator, "bf16", True)
+    change = np.abs(np.array(style.stylize(photos), np.int16) - exact)
     assert 0 < change.mean() < 0.25
     assert (change <= 2).mean() > 0.998
 
@@ -115,18 +94,18 @@ def test_the_gallery_was_painted_by_these_weights(style: SDPGAN, request: pytest
 
 
 def test_the_example_photos_become_paintings_that_differ(style: SDPGAN):
-    check(style, EXAMPLES)
-
-
-def test_validation_photos_become_paintings_that_differ(style: SDPGAN, shared: Path):
-    check(style, sorted((shared / "data" / "photos" / "val").glob("*.jpg"))[::10])
-
-
-def test_a_photo_is_painted_the_same_way_twice(style: SDPGAN):
-    image = photo(EXAMPLES[0])
-    first, first_map = style.stylize(image, return_saliency=True)
-    second, second_map = style.stylize(image, return_saliency=True)
-    assert np.array_equal(first, second) and np.array_equal(first_map, second_map)
+    originals = []
+    for path in EXAMPLES:
+        with Image.open(path) as image:
+            originals.append(resized(np.asarray(image.convert("RGB")), 128, 128))
+    paintings = [painting.astype(np.float32) for painting in style.stylize(originals)]
+    for path, original, painting in zip(EXAMPLES, originals, paintings, strict=True):
+        assert painting.std() > 15, f"{path.name} became nearly constant"
+        assert np.abs(painting - original).mean() > 8, f"{path.name} was left as it was"
+        likeness = np.corrcoef(luma(original).ravel(), luma(painting).ravel())[0, 1]
+        assert likeness > 0.4, f"{path.name} cannot be recognised by its light and dark"
+    for (one, first), (other, second) in itertools.combinations(zip(EXAMPLES, paintings, strict=True), 2):
+        assert np.abs(first - second).mean() > 10, f"{one.name} and {other.name} became alike"
 
 
 def test_black_stays_dark_and_white_stays_bright(style: SDPGAN):
@@ -193,14 +172,6 @@ def test_the_saliency_map_does_not_depend_on_the_size_of_the_photo(maps: dict, n
     small, large = maps[name]
     shrunk = large.reshape(small.shape[0], 2, small.shape[1], 2).mean((1, 3))
     assert np.abs(small - shrunk).mean() < 0.08
-
-
-def test_the_saliency_network_finds_the_flower(style: SDPGAN):
-    saliency = style.saliency_map(str(next(path for path in EXAMPLES if path.stem == "flower")))
-    y, x = np.mgrid[: saliency.shape[0], : saliency.shape[1]]
-    inside = (x - 308) ** 2 + (y - 223) ** 2 < 110**2
-    outside = ((x - 308) ** 2 + (y - 223) ** 2 > 160**2) & (y < 360)
-    assert saliency[inside].mean() > saliency[outside].mean() + 0.2
 
 
 def test_keep_detail_brings_the_flower_nearer_to_the_photo_s_fine_structure(style: SDPGAN):

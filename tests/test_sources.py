@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import subprocess
 import sys
 import tarfile
@@ -255,6 +254,12 @@ class DataSetHandler(hub_server._HubHandler):
         ("GET", f"/datasets/{hub_server.REPO}/resolve/(?P<revision>[^/]+)/(?P<path>.+)", "resolve"),
     )
 
+    def info(self, repo: str, revision: str | None = None) -> None:
+        repository, oid = self._open(repo, revision or "main")
+        siblings = [{"rfilename": path} for path in sorted(repository.commits[oid])]
+        facts = {"id": repo, "private": repository.private, "gated": repository.gated, "sha": oid}
+        self.answer_json({**facts, "siblings": siblings, "tags": [], "downloads": 0, "likes": 0})
+
     def entries(self, repo: str, revision: str) -> list[dict[str, object]]:
         repository, oid = self._open(repo, revision)
         blobs = repository.commits[oid]
@@ -315,10 +320,7 @@ def test_the_form_of_a_source_says_its_kind(listed: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("text", ["nowhere", "./no/where", "/no/such/folder", "film.mp4", "0.tar", "a/b/c/d", ""])
-def test_what_is_none_of_the_three_is_refused(text: str, tmp_path: Path, monkeypatch):
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    monkeypatch.chdir(empty)
+def test_what_is_none_of_the_three_is_refused(text: str, here: Path):
     assert refusal(lambda: open_source(text).files("cache")).startswith(f"{text} ")
 
 
@@ -346,10 +348,6 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it(tmp_path: 
     refusal(lambda: fetch("org/name", tmp_path, progress=False), "pip install 'datasets")
 
 
-def test_a_full_disk_stops_a_fetch_with_one_sentence(shards: str, tmp_path: Path, monkeypatch):
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", full)
+def test_a_full_disk_stops_a_fetch_with_one_sentence(shards: str, tmp_path: Path, full_disk):
     refusal(lambda: fetch(shards, tmp_path, progress=False), "cannot be written: No space left")
     assert not list((tmp_path / "images").rglob("*.jpg"))

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import weakref
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -67,16 +68,13 @@ def test_the_grey_first_steps_of_a_run_are_no_collapse_and_a_run_that_stays_grey
     assert not any(grey[: WINDOW + 80]) and "one flat colour" in grey[-1]
 
 
-@pytest.mark.parametrize("kind", ["bce", "least_squares", "hinge"])
-@pytest.mark.parametrize("fakes", [1, 2])
-def test_a_d_at_chance_is_said_after_100_steps_whatever_the_loss(kind, fakes):
-    constant = objective.constant_discriminator_loss(fakes, kind)
+def test_a_d_at_chance_is_said_after_100_steps():
+    constant = 1.9
     health, random = Health(constant_loss=constant), np.random.default_rng(0)
     for _ in range(WINDOW):
         assert health.at_chance() is None
         health.observe(WELL | {"loss/discriminator": constant + random.uniform(-0.9, 0.9) * CHANCE_MARGIN}, WEIGHTS)
-    said = health.at_chance()
-    assert f"{constant:.3f}" in said
+    assert "1.900" in health.at_chance()
     for step in range(WINDOW):  # and then it learns
         health.observe(WELL | {"loss/discriminator": constant * (0.9 - 0.005 * step) - CHANCE_MARGIN}, WEIGHTS)
     assert health.at_chance() is None
@@ -405,14 +403,14 @@ def test_a_style_without_a_saliency_network_ships_none_and_its_card_and_sheet_sh
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"photos": "FOLDER/nothing"}, "FOLDER/nothing"),
-        ({"paintings": "FOLDER"}, "FOLDER"),
-        ({"masks": "FOLDER/none"}, "FOLDER/none"),
-        ({"vgg_weights": "FOLDER/vgg"}, "FOLDER/vgg"),
-        ({"output": "FILE/style"}, "FILE/style"),
-        ({"config": "FOLDER/no.yaml"}, "no.yaml"),
+        ({"photos": "./gallery/nothing"}, "gallery/nothing"),
+        ({"paintings": "gallery"}, "gallery"),
+        ({"masks": "gallery/none"}, "gallery/none"),
+        ({"vgg_weights": "gallery/vgg"}, "gallery/vgg"),
+        ({"output": "file/style"}, "file/style"),
+        ({"config": "gallery/no.yaml"}, "no.yaml"),
         ({"resume_from_checkpoint": "latest"}, "checkpoints"),
-        ({"resume_from_checkpoint": "FOLDER/step"}, "FOLDER/step"),
+        ({"resume_from_checkpoint": "gallery/step"}, "gallery/step"),
         ({"push_to_hub": "only-a-name"}, "'only-a-name'"),
         ({"hub_every": 5}, "--push_to_hub"),
         ({"max_steps": 0}, "--max_steps is 0"),
@@ -423,25 +421,14 @@ def test_a_style_without_a_saliency_network_ships_none_and_its_card_and_sheet_sh
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_what_cannot_be_trained_is_one_sentence_before_any_network_is_built(
-    launcher, tmp_path, monkeypatch, capsys, settings, named
+    launcher, here, monkeypatch, capsys, settings, named
 ):
-    (tmp_path / "file").write_text("")
-    (tmp_path / "folder").mkdir()
-
-    def filled(text: str) -> str:
-        places = {"FOLDER": tmp_path / "folder", "FILE": tmp_path / "file"}
-        for name, path in places.items():
-            text = text.replace(name, str(path))
-        return text
-
-    def fail(*_):
-        raise AssertionError("training was started")
-
-    monkeypatch.setattr("training.train.Trainer", fail)
-    settings = {key: filled(str(value)) for key, value in settings.items()}
-    assert main(launcher.arguments(tmp_path / "style", **settings)) == 2
+    (here / "file").touch()
+    (here / "gallery").mkdir()
+    monkeypatch.setattr("training.train.Trainer", Mock(side_effect=AssertionError("training was started")))
+    assert main(launcher.arguments("style", **settings)) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and lines[0].startswith("train.py: ") and filled(named) in lines[0]
+    assert len(lines) == 1 and lines[0].startswith("train.py: ") and named in lines[0]
 
 
 def test_checkpoints_of_another_run_stay_until_it_is_said_what_becomes_of_them(launcher, tmp_path):

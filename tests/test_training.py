@@ -10,11 +10,12 @@ from assertions import refusal
 from safetensors.torch import load_file, save_file
 from torchvision.models import vgg19
 from torchvision.transforms.functional import normalize
-from training_fixtures import batch_of
+from training_fixtures import ROOT, batch_of
 
 from sdpgan_hub import SDPGAN
 from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.filters import crop_and_resize
+from sdpgan_hub.networks import Discriminator
 from training import train_saliency
 from training.data.cache import available_cores
 from training.data.dataset import MAX_ENLARGEMENT, UnpairedImages
@@ -25,8 +26,6 @@ from training.losses.terms import TERMS
 from training.run import provenance
 from training.run.config import TrainingConfig, read_config
 from training.run.schedule import Progress, Schedule, update_average
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def dataset(images: Path, **settings) -> UnpairedImages:
@@ -333,8 +332,6 @@ def test_the_projected_d_gives_logits_of_the_pixels_and_of_each_head():
     patch = discriminators.build("patch", 4)
     pixels, heads = patch(torch.randn(6, 3, 16, 16))
     assert pixels.shape[:2] == (6, 1) and heads == []
-    from sdpgan_hub.networks import Discriminator
-
     assert patch.state_dict().keys() == Discriminator(4).state_dict().keys()  # the paper's, no layer more
 
 

@@ -2,13 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
+from skimage import morphology
 
-pytest.importorskip("numba")
-ndimage = pytest.importorskip("scipy.ndimage")
-morphology = pytest.importorskip("skimage.morphology")
-
-from sdpgan_hub.saliency import minimum_barrier, robust_background  # noqa: E402
-from sdpgan_hub.saliency.mbd import (  # noqa: E402
+from sdpgan_hub.saliency import minimum_barrier, robust_background
+from sdpgan_hub.saliency.mbd import (
     COVARIANCE_REGULARISER,
     _mahalanobis_distance,
     backgroundness,

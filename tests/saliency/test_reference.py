@@ -6,14 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from skimage import data
 
-pytest.importorskip("numba")
-data = pytest.importorskip("skimage.data")
-
-from sdpgan_hub.errors import SDPGANError  # noqa: E402
-from sdpgan_hub.saliency import minimum_barrier, reference, robust_background  # noqa: E402
-from sdpgan_hub.saliency.common import inside_frame, min_max, shrink  # noqa: E402
-from sdpgan_hub.saliency.kernels import compiled  # noqa: E402
+from sdpgan_hub.errors import SDPGANError
+from sdpgan_hub.saliency import minimum_barrier, reference, robust_background
+from sdpgan_hub.saliency.common import inside_frame, min_max, shrink
+from sdpgan_hub.saliency.kernels import compiled
 
 METHODS = [robust_background, minimum_barrier, reference]
 ROOT = Path(__file__).resolve().parents[2]

@@ -2,13 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy import sparse
+from skimage import data
 
-pytest.importorskip("numba")
-data = pytest.importorskip("skimage.data")
-sparse = pytest.importorskip("scipy.sparse")
-
-from sdpgan_hub.saliency import rbd, robust_background  # noqa: E402
-from sdpgan_hub.saliency.common import shrink  # noqa: E402
+from sdpgan_hub.saliency import rbd, robust_background
+from sdpgan_hub.saliency.common import shrink
 
 
 def grid_of_nine(centre: float) -> rbd.Superpixels:
