@@ -6,13 +6,8 @@
 
 Saliency references, where a term or the mask takes them, are prepared first (training/prepare.py) unless they are
 cached already.
-OUTPUT gets config.json, model.safetensors and README.md, which `SDPGAN.from_pretrained` and `sdpgan stylize --style`
-load; checkpoints/, which `--resume_from_checkpoint latest` continues from; samples/ with sheets of photos, results and
-saliency maps; and logs/ for TensorBoard. A step is one update of D and one of G and S. training/README.md has the rest:
-several GPUs, resuming, ablations, health, the Hub.
-
-Exit codes: 0 trained; 1 trained, and the push to the Hub failed; 2 stopped with one sentence on stderr; 130 and 143
-ended by Ctrl-C and SIGTERM, with a checkpoint to go on from.
+A step is one update of D and one of G and S. training/README.md has the rest: what lies in OUTPUT, exit codes, several
+GPUs, resuming, ablations, health, the Hub.
 """
 
 from __future__ import annotations
@@ -24,11 +19,11 @@ if not __package__:  # run as a file: the repository's root is not on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from sdpgan_hub.errors import SDPGANError
-from training.run.arguments import parse_arguments, read_command_line
+from training.run.arguments import read_command_line
 
 if __name__ == "__main__":  # a wrong argument is answered before torch is imported, which takes seconds
     try:
-        COMMAND_LINE = read_command_line()
+        read_command_line()
     except SDPGANError as error:
         print(f"train.py: {error}", file=sys.stderr)
         sys.exit(2)
@@ -70,8 +65,6 @@ from training.run.config import TrainingConfig, check_batch, differences
 from training.run.health import WINDOW, Health
 from training.run.interruption import Interruption, leave_signals_to_the_parent
 from training.run.schedule import Progress, Schedule, update_average
-
-__all__ = ["Trainer", "main", "parse_arguments"]
 
 HEALTH_STEPS = 50
 """At least this often the numbers of the steps are looked at; between, they stay on the accelerator."""
@@ -475,10 +468,11 @@ def _tell_of_thread(failure: threading.ExceptHookArgs) -> None:
     print(f"warning: the thread {failure.thread.name} ended: {failure.exc_value}", file=sys.stderr)
 
 
-def run(arguments: argparse.Namespace, config: TrainingConfig) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Trains and returns the exit code; what a user can put right becomes one sentence on stderr."""
     threading.excepthook = _tell_of_thread
     try:
+        arguments, config = read_command_line(argv)
         return Trainer(arguments, config).train()
     except SDPGANError as error:
         print(f"train.py: {_sentence(error)}", file=sys.stderr)
@@ -490,14 +484,5 @@ def run(arguments: argparse.Namespace, config: TrainingConfig) -> int:
     return 2
 
 
-def main(argv: list[str] | None = None) -> int:
-    try:
-        arguments, config = read_command_line(argv)
-    except SDPGANError as error:
-        print(f"train.py: {error}", file=sys.stderr)
-        return 2
-    return run(arguments, config)
-
-
 if __name__ == "__main__":
-    sys.exit(run(*COMMAND_LINE))
+    sys.exit(main())
