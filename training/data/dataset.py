@@ -152,24 +152,20 @@ class UnpairedImages(Dataset):
         return len(self.photos)
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
-        epoch, position = divmod(number, len(self.photos))
-        random = np.random.default_rng((self.config.seed, number))
-        path = self.photos[self._order(epoch)[position]]
+        config, (epoch, position) = self.config, divmod(number, len(self.photos))
+        random = np.random.default_rng((config.seed, number))
+        order = np.random.default_rng((config.seed, 2**32, epoch)).permutation(len(self.photos))
+        path = self.photos[order[position]]
         painting_path = self.paintings[random.integers(len(self.paintings))]
-        sizes, repainted = self._photo_sizes(number)
-        sample, _ = self._sample("photo", read_rgb(path), sizes, random, self._reference(path))
-        sizes = [self.config.image_size * scale for scale in self.config.painting_scales]
-        of_painting, crop = self._sample("painting", read_rgb(painting_path), sizes, random)
-        if self.config.brush_size:
-            sample["repainted"] = torch.tensor(repainted)
-        return sample | of_painting | {"edge_blurred": _signed(edge_blurred(crop))}
-
-    def _photo_sizes(self, number: int) -> tuple[list[float], bool]:
-        """Between which shorter sides photo `number` is scaled, and whether it is painted over a smaller painting."""
-        config = self.config
         repainted = bool(config.brush_size) and number % 2 == 1
         size = (1 + repainted) * config.brush_size or config.image_size
-        return [size * scale for scale in config.photo_scales], repainted
+        sizes = [size * scale for scale in config.photo_scales]
+        sample, _ = self._sample("photo", read_rgb(path), sizes, random, self._reference(path))
+        sizes = [config.image_size * scale for scale in config.painting_scales]
+        of_painting, crop = self._sample("painting", read_rgb(painting_path), sizes, random)
+        if config.brush_size:
+            sample["repainted"] = torch.tensor(repainted)
+        return sample | of_painting | {"edge_blurred": _signed(edge_blurred(crop))}
 
     def _sample(
         self,
@@ -224,12 +220,6 @@ class UnpairedImages(Dataset):
         if reference is None:
             raise SDPGANError(f"{path} cannot be read; delete it and run training/prepare.py again.")
         return reference
-
-    def _order(self, epoch: int) -> np.ndarray:
-        if getattr(self, "_ordered_epoch", None) != epoch:
-            self._ordered_epoch = epoch
-            self._permutation = np.random.default_rng((self.config.seed, 2**32, epoch)).permutation(len(self.photos))
-        return self._permutation
 
 
 def _other_tone(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
