@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import platform
 import shlex
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.files import write_whole
 
+from ..data.cache import available_cores
 from ..losses.terms import TERMS
 from .config import TrainingConfig, given_arguments
 
@@ -33,7 +33,7 @@ def hardware(device: torch.device) -> str:
     """The accelerator's name, or how many CPU cores there are."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = available_cores()
     return f"{cores} CPU core{'s' if cores != 1 else ''} ({platform.machine()})"
 
 
