@@ -287,9 +287,7 @@ def _fetch_rows(source: HubDataset, folder: Path, state: _State, bar: tqdm) -> N
                 state.images += 1
                 bar.update()
             else:
-                state.skipped[row.label] = problem
-                with tqdm.external_write_mode(file=sys.stderr):
-                    print(f"warning: skipped {row.label}: {problem}", file=sys.stderr)
+                skip(state.skipped, row.label, problem)
             if state.rows % ROWS_BETWEEN_STATES == 0:
                 state.write(folder / STATE_FILE)
             if state.images == state.limit:
@@ -305,6 +303,13 @@ def _fetch_rows(source: HubDataset, folder: Path, state: _State, bar: tqdm) -> N
     finally:
         if state.rows:
             state.write(folder / STATE_FILE)
+
+
+def skip(skipped: dict[str, str], name: str, reason: str) -> None:
+    """Notes in `skipped` why a file has no result, and says so on stderr, above a progress bar if there is one."""
+    skipped[name] = reason
+    with tqdm.external_write_mode(file=sys.stderr):
+        print(f"warning: skipped {reason if name in reason else f'{name}: {reason}'}", file=sys.stderr)
 
 
 def _store(row: Row, stem: Path) -> str | None:
