@@ -36,14 +36,15 @@ def build(arguments: argparse.Namespace, config: TrainingConfig) -> Accelerator:
         raise SDPGANError(f"Accelerate cannot start: {error}") from error
     if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise SDPGANError("fp16 needs an accelerator, on a CPU Accelerate ignores it; take bf16, or no.")
-    if not is_tensorboard_available() and accelerator.is_main_process:
-        print(f"warning: TensorBoard is not installed; numbers go to {arguments.output / 'logs'}", file=sys.stderr)
+    if not is_tensorboard_available():
+        text = f"warning: TensorBoard is not installed; numbers go to {arguments.output / 'logs'}"
+        accelerator.print(text, file=sys.stderr)
     if accelerator.device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # all crops have one size
     slow = accelerator.device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
-    if slow and accelerator.mixed_precision == "bf16" and accelerator.is_main_process:
+    if slow and accelerator.mixed_precision == "bf16":
         text = "warning: this CPU has no bf16 of its own, and a step can take ten times as long; leave bf16 out."
-        print(text, file=sys.stderr)
+        accelerator.print(text, file=sys.stderr)
     if accelerator.device.type == "cpu" and accelerator.num_processes == 1 and given_one_thread():
         torch.set_num_threads(available_cores())
         print(f"Training on {torch.get_num_threads()} CPU thread(s).", file=sys.stderr)
