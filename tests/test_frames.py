@@ -124,7 +124,7 @@ def test_what_is_no_film_is_one_sentence(three_shots: Path, tmp_path: Path):
     cv2.imwrite(str(tmp_path / "one.png"), scene(0))
     for name, sentence in (
         ("nowhere.mp4", "is not a file"),
-        ("empty.mp4", "is empty"),
+        ("empty.mp4", "is not a film that OpenCV can open"),
         ("text.mp4", "is not a film that OpenCV can open"),
         ("half.avi", "No frame of|is not a film"),
         ("one.png", "is an image"),

@@ -109,8 +109,6 @@ def is_duplicate(first: np.ndarray, second: np.ndarray, ssim: float, psnr: float
 def _opened(film: Path) -> Iterator[cv2.VideoCapture]:
     if not film.is_file():
         raise SDPGANError(f"{film} is not a file; give a film, such as film.mp4.")
-    if film.stat().st_size == 0:
-        raise SDPGANError(f"{film} is empty.")
     if film.suffix.lower() in IMAGE_SUFFIXES - {".gif"}:
         raise SDPGANError(f"{film} is an image, not a film.")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FFMPEG_QUIET)
