@@ -6,10 +6,9 @@
     python training/prepare.py frames FILM... --output DIR
     python training/prepare.py --pack DIR --photos SOURCE --paintings SOURCE --vgg_weights FILE [--config FILE ...]
 
-A SOURCE is a folder, a text file of paths, or a data set of the Hub or on disk (org/name:split/column, FOLDER:split);
-training/data/sources.py says more. training/data/cache.py says what lies in the cache. The
-second form turns films into a folder of paintings (training/data/frames.py). The third packs a training for a machine
-that has a GPU and little else (training/run/pack.py).
+training/data/sources.py says what a SOURCE is, training/data/cache.py what lies in the cache. The second form turns
+films into a folder of paintings (training/data/frames.py). The third packs a training for a machine that has a GPU and
+little else (training/run/pack.py).
 """
 
 from __future__ import annotations
