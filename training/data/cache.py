@@ -124,7 +124,7 @@ def prepare(
     given = {SALIENCY if references else PHOTOS_READ: photos, PAINTINGS_READ: paintings}
     sources = {kind: open_source(source) for kind, source in given.items() if source is not None}
     for source in sources.values():
-        if isinstance(source, Folder) and cache.resolve().is_relative_to(source.root.resolve()):
+        if isinstance(source, Folder) and cache.resolve().is_relative_to(source.given.resolve()):
             raise SDPGANError(f"The cache {cache} lies inside {source}, where its files would be taken for images.")
     if masks is not None and photos is None:
         raise SDPGANError(f"The masks of {masks} need the photos they belong to.")
