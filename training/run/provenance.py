@@ -166,15 +166,13 @@ def _command(arguments: argparse.Namespace, accelerator: Accelerator) -> list[st
     command += ["--mixed_precision", accelerator.mixed_precision, "training/train.py"]
     if arguments.config is not None:
         command += ["--config", f"training/configs/{arguments.config.name}"]
-    for key in ("photos", "paintings", "output", "masks", "sample_photos"):
+    shown = {key: key.upper() for key in ("photos", "paintings", "output", "masks", "sample_photos")}
+    shown["initial_style"] = _public_style(arguments)
+    shown["vgg_weights"] = getattr(arguments.vgg_weights, "name", None)
+    shown["max_steps"] = arguments.max_steps
+    for key, value in shown.items():
         if getattr(arguments, key) is not None:
-            command += [f"--{key}", key.upper()]
-    if arguments.initial_style is not None:
-        command += ["--initial_style", _public_style(arguments)]
-    if arguments.vgg_weights is not None:
-        command += ["--vgg_weights", arguments.vgg_weights.name]
-    if arguments.max_steps is not None:
-        command += ["--max_steps", str(arguments.max_steps)]
+            command += [f"--{key}", str(value)]
     for key, value in given_arguments(arguments).items():
         command += [f"--{key}", *(value if isinstance(value, list) else [value])]
     return command
