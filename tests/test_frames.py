@@ -13,7 +13,7 @@ from assertions import refusal
 from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.files import read_rgb
 from training import prepare
-from training.data.frames import extract, is_duplicate, main
+from training.data.frames import extract, is_duplicate
 from training.data.sources import image_files
 
 data = pytest.importorskip("skimage.data")
@@ -145,7 +145,7 @@ def test_the_command_extracts_several_films_and_refuses_two_of_one_name(three_sh
     assert prepare.main(["frames", *films, "--output", str(tmp_path / "paintings"), "--quiet", "--every", "1"]) == 0
     assert "3 frames kept, 27 duplicates dropped" in capsys.readouterr().out
     assert len(image_files(tmp_path / "paintings")) == 5
-    assert main([str(other), str(tmp_path / "other.mp4"), "--output", str(tmp_path)]) == 2
+    assert prepare.main(["frames", str(other), str(tmp_path / "other.mp4"), "--output", str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 

@@ -24,7 +24,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -161,8 +160,8 @@ def _clear(film: Path, output: Path, overwrite: bool) -> None:
         path.unlink()
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, 2 for what stops everything, 130 after Ctrl-C."""
+def frames_command(argv: list[str]) -> int:
+    """`prepare.py frames ...`; SDPGANError for what stops it."""
     parser = argparse.ArgumentParser(
         prog="prepare.py frames", description="Films to a folder of paintings, without duplicated frames (Sec. IV-A)."
     )
@@ -180,17 +179,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(argv)
     settings = {key: getattr(options, key) for key in ("every", "per_second", "ssim", "psnr", "overwrite")}
-    try:
-        stems = [film.stem for film in options.films]
-        if len(set(stems)) < len(stems):
-            raise SDPGANError("Two films have one name, and so would their frames; give each an output of its own.")
-        for film in options.films:
-            taken, kept = extract(film, options.output, progress=not options.quiet, **settings)
-            print(f"{film}: {kept} frames kept, {taken - kept} duplicates dropped")
-    except SDPGANError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; run the same command with --overwrite", file=sys.stderr)
-        return 130
+    if len({film.stem for film in options.films}) < len(options.films):
+        raise SDPGANError("Two films have one name, and so would their frames; give each an output of its own.")
+    for film in options.films:
+        taken, kept = extract(film, options.output, progress=not options.quiet, **settings)
+        print(f"{film}: {kept} frames kept, {taken - kept} duplicates dropped")
     return 0

@@ -196,29 +196,25 @@ def _write_images(
     """
     shuffled = [files[number] for number in np.random.default_rng(0).permutation(len(files))]
     for quality in QUALITIES:
-        content: dict[Path, bytes] = {}
-        left, kept, everything = room, 0, True
+        kept: list[tuple[bytes, bytes | None]] = []
+        left = room
         for image, mask in _scaled(shuffled, side, mask_of or {}):
-            more = {folder / f"{kept:05d}.jpg": pictures.encode(image, ".jpg", quality=quality, subsampling=2)}
-            left -= sum(map(len, more.values()))
-            if mask is None:
-                left -= reference_bytes_per_pixel * image.shape[0] * image.shape[1]
-            else:
-                encoded = pictures.encode(mask, ".png")
-                more[folder.parent / "masks" / f"{kept:05d}.png"] = encoded
-                left -= 2 * len(encoded) + REFERENCE_LABEL_BYTES
+            jpeg = pictures.encode(image, ".jpg", quality=quality, subsampling=2)
+            png = None if mask is None else pictures.encode(mask, ".png")
+            reference = reference_bytes_per_pixel * image.shape[0] * image.shape[1]
+            left -= len(jpeg) + (reference if png is None else 2 * len(png) + REFERENCE_LABEL_BYTES)
             if left < 0:
-                everything = False
                 break
-            content |= more
-            kept += 1
-        if everything:
+            kept.append((jpeg, png))
+        else:
             break
     folder.mkdir()
-    for path, data in content.items():
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(data)
-    return kept
+    for number, (jpeg, png) in enumerate(kept):
+        (folder / f"{number:05d}.jpg").write_bytes(jpeg)
+        if png is not None:
+            (folder.parent / "masks").mkdir(exist_ok=True)
+            (folder.parent / "masks" / f"{number:05d}.png").write_bytes(png)
+    return len(kept)
 
 
 def _scaled(files: list[Path], side: int, mask_of: dict[Path, Path]) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
@@ -371,7 +367,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def pack_command(argv: list[str]) -> int:
-    """`prepare.py --pack DIR ...`: 0, or 2 for what cannot be packed."""
+    """`prepare.py --pack DIR ...`; SDPGANError or OSError for what cannot be packed."""
     parser = argparse.ArgumentParser(
         prog="prepare.py", description="Writes a folder that trains on a bare machine (training/run/pack.py)."
     )
@@ -389,14 +385,10 @@ def pack_command(argv: list[str]) -> int:
     parser.add_argument("--max_images", type=int, metavar="N", help="of streamed sources")
     configuration.add_arguments(parser)
     options = parser.parse_args(argv)
-    try:
-        config = configuration.read_config(options.config, configuration.given_arguments(options))
-        keys = ("masks", "initial_style", "max_minutes", "mixed_precision", "megabytes", "cache", "max_images")
-        settings = {key: getattr(options, key) for key in keys}
-        counts = pack(options.pack, config, options.photos, options.paintings, options.vgg_weights, **settings)
-    except (SDPGANError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    config = configuration.read_config(options.config, configuration.given_arguments(options))
+    keys = ("masks", "initial_style", "max_minutes", "mixed_precision", "megabytes", "cache", "max_images")
+    settings = {key: getattr(options, key) for key in keys}
+    counts = pack(options.pack, config, options.photos, options.paintings, options.vgg_weights, **settings)
     kinds = (f"{counts[kind]} of {counts[f'{kind}_there']} {kind}" for kind in ("photos", "paintings"))
     command = shlex.join(["sh", str(options.pack / "run.sh")])
     print(f"{options.pack}: {', '.join(kinds)}, {size_of(options.pack) / 1e6:.1f} MB; {command}")
