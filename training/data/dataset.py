@@ -35,7 +35,7 @@ def check(
     paintings: str | Path | Source,
     image_size: int,
     crop_size: int,
-    cache: str | Path | None = None,
+    cache: str | Path = "",
 ) -> list[str]:
     """What is wrong with a training's images: SDPGANError for what it cannot go on with, one-sentence warnings else.
 
@@ -50,8 +50,8 @@ def check(
         raise SDPGANError(f"{photos} is given as both photos and paintings; one of them has to be something else.")
     warnings = []
     for kind, source in opened.items():
-        if not isinstance(source, HubDataset) or (cache is not None and source.folder(cache).is_dir()):
-            warnings += _check_source(kind, source, cache or "", image_size, crop_size)
+        if not isinstance(source, HubDataset) or source.folder(cache).is_dir():
+            warnings += _check_source(kind, source, cache, image_size, crop_size)
     return warnings
 
 
@@ -175,15 +175,17 @@ class UnpairedImages(Dataset):
         random: np.random.Generator,
         reference: np.ndarray | None = None,
     ) -> tuple[dict[str, Tensor], np.ndarray]:
-        """What a sample holds of one image, and its crop as uint8."""
+        """What a sample holds of one image, its shorter side scaled to between `sizes`, and its crop as uint8."""
         config, side = self.config, self.config.crop_size
         if random.random() < 0.5:
             image = np.ascontiguousarray(image[:, ::-1])
             reference = None if reference is None else np.ascontiguousarray(reference[:, ::-1])
         if random.random() < config.tone_jitter:
             image = _other_tone(image, random)
-        limit = MAX_ENLARGEMENT if name == "painting" else math.inf
-        height, width, top, left = self._place(image.shape, sizes, limit, random)
+        shorter, limit = min(image.shape[:2]), MAX_ENLARGEMENT if name == "painting" else math.inf
+        scale = max(side, min(random.uniform(*sizes), limit * shorter)) / shorter
+        height, width = (max(side, round(scale * length)) for length in image.shape[:2])
+        top, left = (int(random.integers(length - side + 1)) for length in (height, width))
         crop = scaled(image, height, width)[top : top + side, left : left + side]
         sample = {name: _signed(crop)}
         if size := config.saliency_size:
@@ -198,18 +200,6 @@ class UnpairedImages(Dataset):
                 reference = scaled(reference, height, width)[top : top + side, left : left + side]
             sample["reference"] = torch.from_numpy(np.ascontiguousarray(reference)).float().div(255)[None]
         return sample, crop
-
-    def _place(
-        self, shape: tuple[int, ...], sizes: Sequence[float], limit: float, random: np.random.Generator
-    ) -> tuple[int, int, int, int]:
-        """Height and width to scale an image of this shape to, at most `limit` times, and top and left of the crop."""
-        config, shorter = self.config, min(shape[:2])
-        wanted = random.uniform(*sizes)
-        scale = max(config.crop_size, min(wanted, limit * shorter)) / shorter
-        height, width = (max(config.crop_size, round(scale * length)) for length in shape[:2])
-        top = int(random.integers(height - config.crop_size + 1))
-        left = int(random.integers(width - config.crop_size + 1))
-        return height, width, top, left
 
     def _reference(self, photo: Path) -> np.ndarray | None:
         """The photo's saliency reference, uint8 H x W, where there are any."""
