@@ -31,7 +31,6 @@ if __name__ == "__main__":  # a wrong argument is answered before torch is impor
 import argparse
 import contextlib
 import copy
-import dataclasses
 import math
 import shlex
 import shutil
@@ -154,19 +153,16 @@ class Trainer:
     def _prepared_data(self) -> UnpairedImages:
         """The samples, once one process has fetched, checked and prepared the images."""
         arguments, config = self.arguments, self.config
+        photos, paintings, limit = arguments.photos, arguments.paintings, arguments.max_images
         cache = arguments.cache or self.output / "cache"
         if self.accelerator.is_main_process:
-            for source in (arguments.photos, arguments.paintings):
-                fetch(source, cache, arguments.max_images)
-            check = (arguments.photos, arguments.paintings, config.image_size, config.crop_size, cache)
-            for warning in check_images(*check):
+            for source in (photos, paintings):
+                fetch(source, cache, limit)
+            for warning in check_images(photos, paintings, config.image_size, config.crop_size, cache):
                 print(f"warning: {warning}", file=sys.stderr)
-            prepare(
-                arguments.photos, arguments.paintings, cache, masks=self.masks, references=config.references,
-                max_images=arguments.max_images,
-            )  # fmt: skip
+            prepare(photos, paintings, cache, masks=self.masks, references=config.references, max_images=limit)
         self.accelerator.wait_for_everyone()
-        return UnpairedImages(arguments.photos, arguments.paintings, cache, config)
+        return UnpairedImages(photos, paintings, cache, config)
 
     def _takes_initial_style(self) -> bool:
         """Starts from the weights of --initial_style, where there is one; whether its D is among them."""
@@ -197,12 +193,8 @@ class Trainer:
     def train(self) -> int:
         """Runs to the end, or to --max_steps, --max_minutes or a signal. Returns the exit code of train.py."""
         config, progress = self.config, self.progress
-        values = dataclasses.asdict(config).items()
-        self.accelerator.init_trackers(
-            "logs",
-            config={key: str(value) if isinstance(value, tuple) else value for key, value in values},
-            init_kwargs={"tensorboard": {"purge_step": progress.step + 1}},
-        )
+        settings = {key: str(value) if isinstance(value, tuple) else value for key, value in vars(config).items()}
+        self.accelerator.init_trackers("logs", settings, {"tensorboard": {"purge_step": progress.step + 1}})
         stop = min(self.schedule.total_steps, self.arguments.max_steps or math.inf)
         if progress.step >= stop:
             text = f"Step {progress.step} is at or past the last, {stop}: nothing to do; larger epochs go on from it."
@@ -361,12 +353,10 @@ class Trainer:
         losses = {name.removeprefix("loss/"): value for name, value in self.means.items() if name.startswith("loss/")}
         bar.set_postfix({name: f"{value:.3g}" for name, value in losses.items()}, refresh=False)
 
-    @torch.no_grad()
     def sample_sheet(self) -> np.ndarray:
         folder = self.arguments.sample_photos
-        return samples.sheet(
-            self.shipped, self.data.photos if folder is None else image_files(folder), self.config.image_size
-        )
+        photos = self.data.photos if folder is None else image_files(folder)
+        return samples.sheet(self.shipped, photos, self.config.image_size)
 
     def write_samples(self) -> None:
         """samples/step_N.png, and the same to TensorBoard."""
