@@ -139,12 +139,8 @@ def pack(
             for place in ("photos", "masks", "cache/saliency"):
                 for file in (folder / place).glob(f"{kept_photos:05d}.*"):
                     file.unlink()
-    return {
-        "photos": kept_photos,
-        "photos_there": len(photo_files),
-        "paintings": kept_paintings,
-        "paintings_there": len(files),
-    }
+    counts = {"photos": kept_photos, "photos_there": len(photo_files)}
+    return counts | {"paintings": kept_paintings, "paintings_there": len(files)}
 
 
 def size_of(folder: Path) -> int:
@@ -265,10 +261,11 @@ def leave(style: Path, out: Path, log: Path) -> list[Path]:
     sheets = sorted((style / "samples").glob("*.png"))
     for old in out.glob(f"{PARTS}*"):
         old.unlink()
-    data, parts = content.getvalue(), []
-    for number, start in enumerate(range(0, len(data), PART_BYTES)):
-        parts.append(out / f"{PARTS}{number:02d}")
-        parts[-1].write_bytes(data[start : start + PART_BYTES])
+    content.seek(0)
+    parts = []
+    while data := content.read(PART_BYTES):
+        parts.append(out / f"{PARTS}{len(parts):02d}")
+        parts[-1].write_bytes(data)
     if sheets:
         pictures.write(out / "samples.jpg", pictures.read(sheets[-1]), quality=90)
     (out / LOG).write_bytes(log.read_bytes()[-PART_BYTES:])
