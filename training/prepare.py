@@ -75,16 +75,9 @@ def prepare_command(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     if options.photos is None and options.paintings is None:
         parser.error("give --photos, --paintings or both")
-    summary = prepare(
-        options.photos,
-        options.paintings,
-        options.cache,
-        masks=options.masks,
-        references=not options.no_references,
-        max_images=options.max_images,
-        workers=options.workers,
-        progress=not options.quiet,
-    )
+    settings = {key: getattr(options, key) for key in ("masks", "max_images", "workers")}
+    settings |= {"references": not options.no_references, "progress": not options.quiet}
+    summary = prepare(options.photos, options.paintings, options.cache, **settings)
     masks = f", {summary.masks} saliency maps from masks" if options.masks else ""
     print(f"{summary.made} made, {summary.kept} already there, {len(summary.failed)} skipped{masks}")
     return 1 if summary.failed else 0

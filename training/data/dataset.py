@@ -57,9 +57,8 @@ def check(
 
 def _check_source(kind: str, source: Source, cache: str | Path, image_size: int, crop_size: int) -> list[str]:
     files = source.files(cache)
-    sides = {file: _shorter_side(file) for file in files}
-    unreadable = [file for file, side in sides.items() if side is None]
-    readable = len(files) - len(unreadable)
+    sides = {file: side for file in files if (side := _shorter_side(file)) is not None}
+    unreadable, readable = [file for file in files if file not in sides], len(sides)
     if not readable:
         raise SDPGANError(f"None of the {len(files)} {kind} of {source} can be read.")
     if kind == "paintings" and readable < 2:
@@ -70,7 +69,7 @@ def _check_source(kind: str, source: Source, cache: str | Path, image_size: int,
             warnings.append(f"{len(paths)} of the {kind} of {source} cannot be {what}, skipped: {_some(paths)}.")
     if readable < FEW_IMAGES:
         warnings.append(f"{source} holds only {readable} {kind}; hundreds make a style that fits any photo.")
-    smaller = [file for file, side in sides.items() if side is not None and side < crop_size]
+    smaller = [file for file, side in sides.items() if side < crop_size]
     tiny = [file for file in smaller if sides[file] < crop_size / 2]
     if len(tiny) > LARGEST_SHARE_TOO_SMALL * readable:
         raise SDPGANError(
