@@ -14,7 +14,7 @@ from skimage import data
 from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.files import read_rgb
 from training import prepare
-from training.data.frames import extract, is_duplicate, main
+from training.data.frames import extract, is_duplicate
 from training.data.sources import image_files
 
 SIZE = (160, 120)
@@ -123,7 +123,7 @@ def test_what_is_no_film_is_one_sentence(three_shots: Path, tmp_path: Path):
     cv2.imwrite(str(tmp_path / "one.png"), scene(0))
     for name, sentence in (
         ("nowhere.mp4", "is not a file"),
-        ("empty.mp4", "is empty"),
+        ("empty.mp4", "is not a film that OpenCV can open"),
         ("text.mp4", "is not a film that OpenCV can open"),
         ("half.avi", "No frame of|is not a film"),
         ("one.png", "is an image"),
@@ -144,7 +144,7 @@ def test_the_command_extracts_several_films_and_refuses_two_of_one_name(three_sh
     assert prepare.main(["frames", *films, "--output", str(tmp_path / "paintings"), "--quiet", "--every", "1"]) == 0
     assert "3 frames kept, 27 duplicates dropped" in capsys.readouterr().out
     assert len(image_files(tmp_path / "paintings")) == 5
-    assert main([str(other), str(tmp_path / "other.mp4"), "--output", str(tmp_path)]) == 2
+    assert prepare.main(["frames", str(other), str(tmp_path / "other.mp4"), "--output", str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 

@@ -121,11 +121,11 @@ def test_train_py_takes_a_list_and_shards(launcher, images: Path, tmp_path: Path
 def test_an_interrupted_fetch_goes_on_with_the_row_where_it_stopped(shards: str, tmp_path: Path, monkeypatch):
     store, seen = sources._store, []
 
-    def interrupted(row: sources.Row, stem: Path) -> str | None:
+    def interrupted(content: bytes | None, stem: Path) -> str | None:
         if len(seen) == 4:
             raise KeyboardInterrupt
-        seen.append(row.label)
-        return store(row, stem)
+        seen.append(content)
+        return store(content, stem)
 
     with monkeypatch.context() as patch:
         patch.setattr(sources, "_store", interrupted)

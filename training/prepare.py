@@ -6,10 +6,9 @@
     python training/prepare.py frames FILM... --output DIR
     python training/prepare.py --pack DIR --photos SOURCE --paintings SOURCE --vgg_weights FILE [--config FILE ...]
 
-A SOURCE is a folder, a text file of paths, or a data set of the Hub or on disk (org/name:split/column, FOLDER:split);
-training/data/sources.py says more. training/data/cache.py says what lies in the cache. The
-second form turns films into a folder of paintings (training/data/frames.py). The third packs a training for a machine
-that has a GPU and little else (training/run/pack.py).
+training/data/sources.py says what a SOURCE is, training/data/cache.py what lies in the cache. The second form turns
+films into a folder of paintings (training/data/frames.py). The third packs a training for a machine that has a GPU and
+little else (training/run/pack.py).
 """
 
 from __future__ import annotations
@@ -28,14 +27,27 @@ from training.data.cache import prepare
 def main(argv: list[str] | None = None) -> int:
     """The command line. Returns 0, 1 when files were skipped, 2 for what stops everything, 130 after Ctrl-C."""
     argv = sys.argv[1:] if argv is None else argv
-    if argv[:1] == ["frames"]:
-        from training.data import frames
+    of_films = argv[:1] == ["frames"]
+    try:
+        if of_films:
+            from training.data.frames import frames_command
 
-        return frames.main(argv[1:])
-    if any(argument.split("=")[0] == "--pack" for argument in argv):
-        from training.run.pack import pack_command
+            return frames_command(argv[1:])
+        if any(argument.split("=")[0] == "--pack" for argument in argv):
+            from training.run.pack import pack_command
 
-        return pack_command(argv)
+            return pack_command(argv)
+        return prepare_command(argv)
+    except (SDPGANError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"stopped; run the same command {'with --overwrite' if of_films else 'again'}", file=sys.stderr)
+        return 130
+
+
+def prepare_command(argv: list[str]) -> int:
+    """The first form: 0, or 1 when files were skipped; SDPGANError for what stops it."""
     parser = argparse.ArgumentParser(
         prog="prepare.py",
         usage="prepare.py --photos SOURCE --paintings SOURCE --cache DIR [options]\n"
@@ -63,23 +75,9 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.photos is None and options.paintings is None:
         parser.error("give --photos, --paintings or both")
-    try:
-        summary = prepare(
-            options.photos,
-            options.paintings,
-            options.cache,
-            masks=options.masks,
-            references=not options.no_references,
-            max_images=options.max_images,
-            workers=options.workers,
-            progress=not options.quiet,
-        )
-    except SDPGANError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to go on", file=sys.stderr)
-        return 130
+    settings = {key: getattr(options, key) for key in ("masks", "max_images", "workers")}
+    settings |= {"references": not options.no_references, "progress": not options.quiet}
+    summary = prepare(options.photos, options.paintings, options.cache, **settings)
     masks = f", {summary.masks} saliency maps from masks" if options.masks else ""
     print(f"{summary.made} made, {summary.kept} already there, {len(summary.failed)} skipped{masks}")
     return 1 if summary.failed else 0

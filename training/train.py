@@ -6,13 +6,8 @@
 
 Saliency references, where a term or the mask takes them, are prepared first (training/prepare.py) unless they are
 cached already.
-OUTPUT gets config.json, model.safetensors and README.md, which `SDPGAN.from_pretrained` and `sdpgan stylize --style`
-load; checkpoints/, which `--resume_from_checkpoint latest` continues from; samples/ with sheets of photos, results and
-saliency maps; and logs/ for TensorBoard. A step is one update of D and one of G and S. training/README.md has the rest:
-several GPUs, resuming, ablations, health, the Hub.
-
-Exit codes: 0 trained; 1 trained, and the push to the Hub failed; 2 stopped with one sentence on stderr; 130 and 143
-ended by Ctrl-C and SIGTERM, with a checkpoint to go on from.
+A step is one update of D and one of G and S. training/README.md has the rest: what lies in OUTPUT, exit codes, several
+GPUs, resuming, ablations, health, the Hub.
 """
 
 from __future__ import annotations
@@ -24,11 +19,11 @@ if not __package__:  # run as a file: the repository's root is not on the path
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from sdpgan_hub.errors import SDPGANError
-from training.run.arguments import parse_arguments, read_command_line
+from training.run.arguments import read_command_line
 
 if __name__ == "__main__":  # a wrong argument is answered before torch is imported, which takes seconds
     try:
-        COMMAND_LINE = read_command_line()
+        read_command_line()
     except SDPGANError as error:
         print(f"train.py: {error}", file=sys.stderr)
         sys.exit(2)
@@ -36,7 +31,6 @@ if __name__ == "__main__":  # a wrong argument is answered before torch is impor
 import argparse
 import contextlib
 import copy
-import dataclasses
 import math
 import shlex
 import shutil
@@ -70,8 +64,6 @@ from training.run.config import TrainingConfig, check_batch, differences
 from training.run.health import WINDOW, Health
 from training.run.interruption import Interruption, leave_signals_to_the_parent
 from training.run.schedule import Progress, Schedule, update_average
-
-__all__ = ["Trainer", "main", "parse_arguments"]
 
 HEALTH_STEPS = 50
 """At least this often the numbers of the steps are looked at; between, they stay on the accelerator."""
@@ -161,19 +153,16 @@ class Trainer:
     def _prepared_data(self) -> UnpairedImages:
         """The samples, once one process has fetched, checked and prepared the images."""
         arguments, config = self.arguments, self.config
+        photos, paintings, limit = arguments.photos, arguments.paintings, arguments.max_images
         cache = arguments.cache or self.output / "cache"
         if self.accelerator.is_main_process:
-            for source in (arguments.photos, arguments.paintings):
-                fetch(source, cache, arguments.max_images)
-            check = (arguments.photos, arguments.paintings, config.image_size, config.crop_size, cache)
-            for warning in check_images(*check):
+            for source in (photos, paintings):
+                fetch(source, cache, limit)
+            for warning in check_images(photos, paintings, config.image_size, config.crop_size, cache):
                 print(f"warning: {warning}", file=sys.stderr)
-            prepare(
-                arguments.photos, arguments.paintings, cache, masks=self.masks, references=config.references,
-                max_images=arguments.max_images,
-            )  # fmt: skip
+            prepare(photos, paintings, cache, masks=self.masks, references=config.references, max_images=limit)
         self.accelerator.wait_for_everyone()
-        return UnpairedImages(arguments.photos, arguments.paintings, cache, config)
+        return UnpairedImages(photos, paintings, cache, config)
 
     def _takes_initial_style(self) -> bool:
         """Starts from the weights of --initial_style, where there is one; whether its D is among them."""
@@ -204,12 +193,8 @@ class Trainer:
     def train(self) -> int:
         """Runs to the end, or to --max_steps, --max_minutes or a signal. Returns the exit code of train.py."""
         config, progress = self.config, self.progress
-        values = dataclasses.asdict(config).items()
-        self.accelerator.init_trackers(
-            "logs",
-            config={key: str(value) if isinstance(value, tuple) else value for key, value in values},
-            init_kwargs={"tensorboard": {"purge_step": progress.step + 1}},
-        )
+        settings = {key: str(value) if isinstance(value, tuple) else value for key, value in vars(config).items()}
+        self.accelerator.init_trackers("logs", settings, {"tensorboard": {"purge_step": progress.step + 1}})
         stop = min(self.schedule.total_steps, self.arguments.max_steps or math.inf)
         if progress.step >= stop:
             text = f"Step {progress.step} is at or past the last, {stop}: nothing to do; larger epochs go on from it."
@@ -368,12 +353,10 @@ class Trainer:
         losses = {name.removeprefix("loss/"): value for name, value in self.means.items() if name.startswith("loss/")}
         bar.set_postfix({name: f"{value:.3g}" for name, value in losses.items()}, refresh=False)
 
-    @torch.no_grad()
     def sample_sheet(self) -> np.ndarray:
         folder = self.arguments.sample_photos
-        return samples.sheet(
-            self.shipped, self.data.photos if folder is None else image_files(folder), self.config.image_size
-        )
+        photos = self.data.photos if folder is None else image_files(folder)
+        return samples.sheet(self.shipped, photos, self.config.image_size)
 
     def write_samples(self) -> None:
         """samples/step_N.png, and the same to TensorBoard."""
@@ -475,10 +458,11 @@ def _tell_of_thread(failure: threading.ExceptHookArgs) -> None:
     print(f"warning: the thread {failure.thread.name} ended: {failure.exc_value}", file=sys.stderr)
 
 
-def run(arguments: argparse.Namespace, config: TrainingConfig) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Trains and returns the exit code; what a user can put right becomes one sentence on stderr."""
     threading.excepthook = _tell_of_thread
     try:
+        arguments, config = read_command_line(argv)
         return Trainer(arguments, config).train()
     except SDPGANError as error:
         print(f"train.py: {_sentence(error)}", file=sys.stderr)
@@ -490,14 +474,5 @@ def run(arguments: argparse.Namespace, config: TrainingConfig) -> int:
     return 2
 
 
-def main(argv: list[str] | None = None) -> int:
-    try:
-        arguments, config = read_command_line(argv)
-    except SDPGANError as error:
-        print(f"train.py: {error}", file=sys.stderr)
-        return 2
-    return run(arguments, config)
-
-
 if __name__ == "__main__":
-    sys.exit(run(*COMMAND_LINE))
+    sys.exit(main())

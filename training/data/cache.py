@@ -37,10 +37,11 @@ from sdpgan_hub.files import UNFINISHED, read_rgb
 
 from . import pictures
 from .pictures import read_mask
-from .sources import Folder, Source, by_stem, fetch, open_source
+from .sources import Folder, Source, by_stem, fetch, open_source, skip
 
 SALIENCY, PHOTOS_READ, PAINTINGS_READ = "saliency", "readable/photos", "readable/paintings"
 """The kinds of results, and their folders."""
+DESCRIPTIONS = {SALIENCY: "saliency references", PHOTOS_READ: "photos read", PAINTINGS_READ: "paintings read"}
 REFERENCE_RECIPE = {"method": "saliency reference", "version": 1}
 """The version goes up when what sdpgan_hub.saliency gives for a photo changes."""
 MASK_RECIPE = {"method": "human mask", "version": 1}
@@ -120,30 +121,23 @@ def prepare(
     if workers < 1:
         raise SDPGANError(f"workers is {workers}; it must be at least 1.")
     cache = Path(cache)
-    sources = [None if source is None else open_source(source) for source in (photos, paintings)]
-    for source in sources:
-        if isinstance(source, Folder) and cache.resolve().is_relative_to(source.root.resolve()):
+    given = {SALIENCY if references else PHOTOS_READ: photos, PAINTINGS_READ: paintings}
+    sources = {kind: open_source(source) for kind, source in given.items() if source is not None}
+    for source in sources.values():
+        if isinstance(source, Folder) and cache.resolve().is_relative_to(source.given.resolve()):
             raise SDPGANError(f"The cache {cache} lies inside {source}, where its files would be taken for images.")
-    photo_source, painting_source = sources
-    if masks is not None and photo_source is None:
+    if masks is not None and photos is None:
         raise SDPGANError(f"The masks of {masks} need the photos they belong to.")
     if masks is not None and not references:
         raise SDPGANError(f"The masks of {masks} are saliency references; make them, or leave the masks out.")
     summary = Summary()
-    for source in filter(None, sources):
+    for source in sources.values():
         summary.failed |= fetch(source, cache, max_images, progress)
         for path in source.missing():
-            summary.failed[str(path)] = "no such file"
-            print(f"warning: skipped {path}: no such file", file=sys.stderr)
-    batches = []
-    if photo_source is not None and references:
-        batches.append((SALIENCY, "saliency references", _saliency_jobs(photo_source, cache, masks)))
-    elif photo_source is not None:
-        batches.append((PHOTOS_READ, "photos read", _reading_jobs(photo_source, cache, PHOTOS_READ)))
-    if painting_source is not None:
-        batches.append((PAINTINGS_READ, "paintings read", _reading_jobs(painting_source, cache, PAINTINGS_READ)))
-    for kind, description, jobs in batches:
-        _run(jobs, cache / kind, description, workers, progress, summary)
+            skip(summary.failed, str(path), "no such file")
+    jobs = {kind: _jobs(kind, source, cache, masks) for kind, source in sources.items()}
+    for kind in jobs:
+        _run(kind, jobs[kind], cache, workers, progress, summary)
     return summary
 
 
@@ -154,24 +148,19 @@ def masks_of(photos: Source, cache: Path, masks: str | Path | None) -> dict[Path
     return {photo: named[name] for photo, name in names.items() if name in named}
 
 
-def _saliency_jobs(photos: Source, cache: Path, masks: str | Path | None) -> list[Job]:
-    mask_of = masks_of(photos, cache, masks)
+def _jobs(kind: str, source: Source, cache: Path, masks: str | Path | None) -> list[Job]:
+    masks = masks if kind == SALIENCY else None
+    mask_of = masks_of(source, cache, masks)
     if masks is not None and not mask_of:
-        raise SDPGANError(f"No mask in {masks} has the path of a photo in {photos}, suffixes aside.")
+        raise SDPGANError(f"No mask in {masks} has the path of a photo in {source}, suffixes aside.")
     jobs = []
-    for photo in photos.files(cache):
-        mask = mask_of.get(photo)
-        recipe = REFERENCE_RECIPE if mask is None else MASK_RECIPE
-        result = result_path(cache, SALIENCY, photos, photo)
-        jobs.append(Job(photo, result, make_saliency, _label(recipe, photo, mask), mask))
+    for path in source.files(cache):
+        mask = mask_of.get(path)
+        make, recipe = (make_saliency, REFERENCE_RECIPE) if kind == SALIENCY else (try_reading, READABLE_RECIPE)
+        sizes = [file.stat().st_size for file in (path, mask) if file is not None]
+        label = json.dumps({**(recipe if mask is None else MASK_RECIPE), "source_bytes": sizes}, sort_keys=True)
+        jobs.append(Job(path, result_path(cache, kind, source, path), make, label, mask))
     return jobs
-
-
-def _reading_jobs(source: Source, cache: Path, kind: str) -> list[Job]:
-    return [
-        Job(path, result_path(cache, kind, source, path), try_reading, _label(READABLE_RECIPE, path))
-        for path in source.files(cache)
-    ]
 
 
 def make_saliency(photo: Path, mask: Path | None) -> np.ndarray:
@@ -190,26 +179,18 @@ def try_reading(photo: Path, mask: None = None) -> np.ndarray:
     return np.full((1, 1), 255, np.uint8)
 
 
-def _label(recipe: dict, *sources: Path | None) -> str:
-    sizes = [path.stat().st_size for path in sources if path is not None]
-    return json.dumps({**recipe, "source_bytes": sizes}, sort_keys=True)
-
-
-def _run(jobs: list[Job], results: Path, description: str, workers: int, progress: bool, summary: Summary) -> None:
-    _remove_leftovers(results)
+def _run(kind: str, jobs: list[Job], cache: Path, workers: int, progress: bool, summary: Summary) -> None:
+    _remove_leftovers(cache / kind)
     todo = [job for job in jobs if not job.is_done()]
-    summary.kept += len(jobs) - len(todo)
-    bar = tqdm(total=len(jobs), initial=len(jobs) - len(todo), desc=description, unit="image", disable=not progress)
-    with bar:
+    kept = len(jobs) - len(todo)
+    summary.kept += kept
+    with tqdm(total=len(jobs), initial=kept, desc=DESCRIPTIONS[kind], unit="image", disable=not progress) as bar:
         for job, failure in _outcomes(todo, workers):
             bar.update()
             if failure is None:
                 summary.made += 1
             else:
-                summary.failed[str(job.source)] = failure
-                with tqdm.external_write_mode(file=sys.stderr):
-                    named = failure if str(job.source) in failure else f"{job.source}: {failure}"
-                    print(f"warning: skipped {named}", file=sys.stderr)
+                skip(summary.failed, str(job.source), failure)
     summary.masks += sum(job.mask is not None and job.is_done() for job in jobs)
 
 
@@ -219,30 +200,27 @@ def _outcomes(jobs: list[Job], workers: int) -> Iterator[tuple[Job, str | None]]
         for job in jobs:
             yield job, _work(job)
         return
-    reading = [job for job in jobs if job.only_reads]
-    if reading:
-        yield from _outcomes_of(ThreadPoolExecutor(min(workers, len(reading))), reading)
-    making = [job for job in jobs if not job.only_reads]
-    if making:
-        count = min(workers, len(making))
-        pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_start_worker)
+    for by_threads in (True, False):
+        those = [job for job in jobs if job.only_reads == by_threads]
+        if not those:
+            continue
+        count = min(workers, len(those))
+        if by_threads:
+            pool: Executor = ThreadPoolExecutor(count)
+        else:
+            pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_start_worker)
         try:
-            yield from _outcomes_of(pool, making)
+            with contextlib.nullcontext() if by_threads else _worker_environment():
+                pending: dict[Future, Job] = {pool.submit(_work, job): job for job in those}
+            for future in as_completed(pending):
+                yield pending[future], future.result()
         except BrokenProcessPool:
             raise SDPGANError(
                 f"A worker process died, perhaps for want of memory; run again with fewer workers than {count} "
                 "(what is done is kept)."
             ) from None
-
-
-def _outcomes_of(pool: Executor, jobs: list[Job]) -> Iterator[tuple[Job, str | None]]:
-    try:
-        with _worker_environment() if isinstance(pool, ProcessPoolExecutor) else contextlib.nullcontext():
-            pending: dict[Future, Job] = {pool.submit(_work, job): job for job in jobs}
-        for future in as_completed(pending):
-            yield pending[future], future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 @contextlib.contextmanager

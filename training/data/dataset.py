@@ -35,7 +35,7 @@ def check(
     paintings: str | Path | Source,
     image_size: int,
     crop_size: int,
-    cache: str | Path | None = None,
+    cache: str | Path = "",
 ) -> list[str]:
     """What is wrong with a training's images: SDPGANError for what it cannot go on with, one-sentence warnings else.
 
@@ -50,16 +50,15 @@ def check(
         raise SDPGANError(f"{photos} is given as both photos and paintings; one of them has to be something else.")
     warnings = []
     for kind, source in opened.items():
-        if not isinstance(source, HubDataset) or (cache is not None and source.folder(cache).is_dir()):
-            warnings += _check_source(kind, source, cache or "", image_size, crop_size)
+        if not isinstance(source, HubDataset) or source.folder(cache).is_dir():
+            warnings += _check_source(kind, source, cache, image_size, crop_size)
     return warnings
 
 
 def _check_source(kind: str, source: Source, cache: str | Path, image_size: int, crop_size: int) -> list[str]:
     files = source.files(cache)
-    sides = {file: _shorter_side(file) for file in files}
-    unreadable = [file for file, side in sides.items() if side is None]
-    readable = len(files) - len(unreadable)
+    sides = {file: side for file in files if (side := _shorter_side(file)) is not None}
+    unreadable, readable = [file for file in files if file not in sides], len(sides)
     if not readable:
         raise SDPGANError(f"None of the {len(files)} {kind} of {source} can be read.")
     if kind == "paintings" and readable < 2:
@@ -70,7 +69,7 @@ def _check_source(kind: str, source: Source, cache: str | Path, image_size: int,
             warnings.append(f"{len(paths)} of the {kind} of {source} cannot be {what}, skipped: {_some(paths)}.")
     if readable < FEW_IMAGES:
         warnings.append(f"{source} holds only {readable} {kind}; hundreds make a style that fits any photo.")
-    smaller = [file for file, side in sides.items() if side is not None and side < crop_size]
+    smaller = [file for file, side in sides.items() if side < crop_size]
     tiny = [file for file in smaller if sides[file] < crop_size / 2]
     if len(tiny) > LARGEST_SHARE_TOO_SMALL * readable:
         raise SDPGANError(
@@ -152,24 +151,20 @@ class UnpairedImages(Dataset):
         return len(self.photos)
 
     def __getitem__(self, number: int) -> dict[str, Tensor]:
-        epoch, position = divmod(number, len(self.photos))
-        random = np.random.default_rng((self.config.seed, number))
-        path = self.photos[self._order(epoch)[position]]
+        config, (epoch, position) = self.config, divmod(number, len(self.photos))
+        random = np.random.default_rng((config.seed, number))
+        order = np.random.default_rng((config.seed, 2**32, epoch)).permutation(len(self.photos))
+        path = self.photos[order[position]]
         painting_path = self.paintings[random.integers(len(self.paintings))]
-        sizes, repainted = self._photo_sizes(number)
-        sample, _ = self._sample("photo", read_rgb(path), sizes, random, self._reference(path))
-        sizes = [self.config.image_size * scale for scale in self.config.painting_scales]
-        of_painting, crop = self._sample("painting", read_rgb(painting_path), sizes, random)
-        if self.config.brush_size:
-            sample["repainted"] = torch.tensor(repainted)
-        return sample | of_painting | {"edge_blurred": _signed(edge_blurred(crop))}
-
-    def _photo_sizes(self, number: int) -> tuple[list[float], bool]:
-        """Between which shorter sides photo `number` is scaled, and whether it is painted over a smaller painting."""
-        config = self.config
         repainted = bool(config.brush_size) and number % 2 == 1
         size = (1 + repainted) * config.brush_size or config.image_size
-        return [size * scale for scale in config.photo_scales], repainted
+        sizes = [size * scale for scale in config.photo_scales]
+        sample, _ = self._sample("photo", read_rgb(path), sizes, random, self._reference(path))
+        sizes = [config.image_size * scale for scale in config.painting_scales]
+        of_painting, crop = self._sample("painting", read_rgb(painting_path), sizes, random)
+        if config.brush_size:
+            sample["repainted"] = torch.tensor(repainted)
+        return sample | of_painting | {"edge_blurred": _signed(edge_blurred(crop))}
 
     def _sample(
         self,
@@ -179,15 +174,17 @@ class UnpairedImages(Dataset):
         random: np.random.Generator,
         reference: np.ndarray | None = None,
     ) -> tuple[dict[str, Tensor], np.ndarray]:
-        """What a sample holds of one image, and its crop as uint8."""
+        """What a sample holds of one image, its shorter side scaled to between `sizes`, and its crop as uint8."""
         config, side = self.config, self.config.crop_size
         if random.random() < 0.5:
             image = np.ascontiguousarray(image[:, ::-1])
             reference = None if reference is None else np.ascontiguousarray(reference[:, ::-1])
         if random.random() < config.tone_jitter:
             image = _other_tone(image, random)
-        limit = MAX_ENLARGEMENT if name == "painting" else math.inf
-        height, width, top, left = self._place(image.shape, sizes, limit, random)
+        shorter, limit = min(image.shape[:2]), MAX_ENLARGEMENT if name == "painting" else math.inf
+        scale = max(side, min(random.uniform(*sizes), limit * shorter)) / shorter
+        height, width = (max(side, round(scale * length)) for length in image.shape[:2])
+        top, left = (int(random.integers(length - side + 1)) for length in (height, width))
         crop = scaled(image, height, width)[top : top + side, left : left + side]
         sample = {name: _signed(crop)}
         if size := config.saliency_size:
@@ -203,18 +200,6 @@ class UnpairedImages(Dataset):
             sample["reference"] = torch.from_numpy(np.ascontiguousarray(reference)).float().div(255)[None]
         return sample, crop
 
-    def _place(
-        self, shape: tuple[int, ...], sizes: Sequence[float], limit: float, random: np.random.Generator
-    ) -> tuple[int, int, int, int]:
-        """Height and width to scale an image of this shape to, at most `limit` times, and top and left of the crop."""
-        config, shorter = self.config, min(shape[:2])
-        wanted = random.uniform(*sizes)
-        scale = max(config.crop_size, min(wanted, limit * shorter)) / shorter
-        height, width = (max(config.crop_size, round(scale * length)) for length in shape[:2])
-        top = int(random.integers(height - config.crop_size + 1))
-        left = int(random.integers(width - config.crop_size + 1))
-        return height, width, top, left
-
     def _reference(self, photo: Path) -> np.ndarray | None:
         """The photo's saliency reference, uint8 H x W, where there are any."""
         if not self.config.references:
@@ -224,12 +209,6 @@ class UnpairedImages(Dataset):
         if reference is None:
             raise SDPGANError(f"{path} cannot be read; delete it and run training/prepare.py again.")
         return reference
-
-    def _order(self, epoch: int) -> np.ndarray:
-        if getattr(self, "_ordered_epoch", None) != epoch:
-            self._ordered_epoch = epoch
-            self._permutation = np.random.default_rng((self.config.seed, 2**32, epoch)).permutation(len(self.photos))
-        return self._permutation
 
 
 def _other_tone(image: np.ndarray, random: np.random.Generator) -> np.ndarray:

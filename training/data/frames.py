@@ -24,7 +24,6 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,8 +108,6 @@ def is_duplicate(first: np.ndarray, second: np.ndarray, ssim: float, psnr: float
 def _opened(film: Path) -> Iterator[cv2.VideoCapture]:
     if not film.is_file():
         raise SDPGANError(f"{film} is not a file; give a film, such as film.mp4.")
-    if film.stat().st_size == 0:
-        raise SDPGANError(f"{film} is empty.")
     if film.suffix.lower() in IMAGE_SUFFIXES - {".gif"}:
         raise SDPGANError(f"{film} is an image, not a film.")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", FFMPEG_QUIET)
@@ -163,8 +160,8 @@ def _clear(film: Path, output: Path, overwrite: bool) -> None:
         path.unlink()
 
 
-def main(argv: list[str] | None = None) -> int:
-    """The command line. Returns 0, 2 for what stops everything, 130 after Ctrl-C."""
+def frames_command(argv: list[str]) -> int:
+    """`prepare.py frames ...`; SDPGANError for what stops it."""
     parser = argparse.ArgumentParser(
         prog="prepare.py frames", description="Films to a folder of paintings, without duplicated frames (Sec. IV-A)."
     )
@@ -182,17 +179,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(argv)
     settings = {key: getattr(options, key) for key in ("every", "per_second", "ssim", "psnr", "overwrite")}
-    try:
-        stems = [film.stem for film in options.films]
-        if len(set(stems)) < len(stems):
-            raise SDPGANError("Two films have one name, and so would their frames; give each an output of its own.")
-        for film in options.films:
-            taken, kept = extract(film, options.output, progress=not options.quiet, **settings)
-            print(f"{film}: {kept} frames kept, {taken - kept} duplicates dropped")
-    except SDPGANError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; run the same command with --overwrite", file=sys.stderr)
-        return 130
+    if len({film.stem for film in options.films}) < len(options.films):
+        raise SDPGANError("Two films have one name, and so would their frames; give each an output of its own.")
+    for film in options.films:
+        taken, kept = extract(film, options.output, progress=not options.quiet, **settings)
+        print(f"{film}: {kept} frames kept, {taken - kept} duplicates dropped")
     return 0

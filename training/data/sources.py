@@ -74,41 +74,44 @@ def spread(items: list[T], count: int | None) -> list[T]:
 
 
 @dataclass(frozen=True)
-class Folder:
-    """Every image below `root`."""
+class Source:
+    """What `given` names: a `Folder`, a `PathList` or a `HubDataset`.
 
-    root: Path
+    `files(cache)` are its images, in a fixed order; SDPGANError where there is none. `name(file, cache)` is a relative
+    path that no other of them has; results in the cache are named after it.
+    """
 
-    def files(self, cache: str | Path) -> list[Path]:
-        """The images, in a fixed order; SDPGANError where there is none."""
-        return image_files(self.root)
-
-    def name(self, file: Path, cache: str | Path) -> Path:
-        """A relative path that no other image of this source has; results in the cache are named after it."""
-        return file.relative_to(self.root)
+    given: Path | str
 
     def missing(self) -> list[Path]:
         """Files that are named and are not there."""
         return []
 
     def __str__(self) -> str:
-        return str(self.root)
+        return str(self.given)
 
 
-@dataclass(frozen=True)
-class PathList:
+class Folder(Source):
+    """Every image below a folder."""
+
+    def files(self, cache: str | Path) -> list[Path]:
+        return image_files(self.given)
+
+    def name(self, file: Path, cache: str | Path) -> Path:
+        return file.relative_to(self.given)
+
+
+class PathList(Source):
     """The image files named in a text file, in its order, each once."""
-
-    path: Path
 
     def files(self, cache: str | Path) -> list[Path]:
         found = [file for file in self._named if file.is_file()]
         if not found:
-            raise SDPGANError(f"{self.path} names no image that is there.")
+            raise SDPGANError(f"{self} names no image that is there.")
         return found
 
     def name(self, file: Path, cache: str | Path) -> Path:
-        folder = Path(os.path.abspath(self.path.parent))
+        folder = Path(os.path.abspath(self.given.parent))
         if file.is_relative_to(folder):
             return file.relative_to(folder)
         return Path("@" + file.drive.replace(":", "")) / file.relative_to(file.anchor)
@@ -118,38 +121,23 @@ class PathList:
 
     @cached_property
     def _named(self) -> list[Path]:
-        return list(dict.fromkeys(Path(os.path.abspath(self.path.parent / line)) for line in _lines(self.path)))
-
-    def __str__(self) -> str:
-        return str(self.path)
+        return list(dict.fromkeys(Path(os.path.abspath(self.given.parent / line)) for line in _lines(self.given)))
 
 
 @dataclass(frozen=True)
-class Row:
-    """One image of a stream: what to call it in a message, and its file's content if there is any."""
-
-    label: str
-    content: bytes | None
-
-
-@dataclass(frozen=True)
-class HubDataset:
+class HubDataset(Source):
     """A column of images in a data set that the `datasets` library can stream: of the Hub, or in a folder.
 
     `fetch` brings it into CACHE/images/<name and digest of what it is>/.
     """
 
-    source: str
     data_set: str
     split: str | None
     column: str | None
 
-    def __str__(self) -> str:
-        return self.source
-
     def folder(self, cache: str | Path) -> Path:
         """Where its images lie in `cache`."""
-        readable = re.sub(r"[^\w.-]+", "-", self.source).strip("-.")[-60:]
+        readable = re.sub(r"[^\w.-]+", "-", self.given).strip("-.")[-60:]
         identity = json.dumps([self.data_set, self.split, self.column])
         return Path(cache) / "images" / f"{readable}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}"
 
@@ -163,13 +151,10 @@ class HubDataset:
         return image_files(folder)
 
     def name(self, file: Path, cache: str | Path) -> Path:
-        return Path(file.relative_to(Path(cache) / "images"))
+        return file.relative_to(Path(cache) / "images")
 
-    def missing(self) -> list[Path]:
-        return []
-
-    def rows(self, start: int) -> Iterator[Row]:
-        """The rows from number `start` on, the same ones every time."""
+    def rows(self, start: int) -> Iterator[tuple[str, bytes | None]]:
+        """The rows from number `start` on, the same ones every time: how a message calls one, and its file's bytes."""
         if importlib.util.find_spec("datasets") is None:
             raise SDPGANError(f"{self} is not a folder; to read it as a Hub data set: pip install 'datasets>=5'.")
         import fsspec
@@ -182,27 +167,24 @@ class HubDataset:
             raise SDPGANError(
                 f"{self} is not a folder here, and the data set {self.data_set} cannot be read: {one_line(error)}"
             ) from error
-        split = self.split or ("train" if "train" in splits else _only(list(splits), f"{self}", "split"))
+        split = self.split or ("train" if "train" in splits else _only(list(splits), self, "split"))
         if split not in splits:
             raise SDPGANError(f"{self.data_set} has no split {split!r}; it has {', '.join(splits)}.")
         features = splits[split].features or {}
         image_columns = [name for name, feature in features.items() if isinstance(feature, ImageFeature)]
-        column = self.column or _only(image_columns, f"{self}", "column of images")
+        column = self.column or _only(image_columns, self, "column of images")
         if column not in image_columns:
             raise SDPGANError(
                 f"{self.data_set}:{split} has no column of images {column!r}; it has {', '.join(image_columns) or '-'}."
             )
         images = splits[split].decode(False).select_columns([column])
-        for number, row in enumerate(images.skip(start) if start else images, start):
+        for number, row in enumerate(images.skip(start), start):
             image = row[column] or {}
             content = image.get("bytes")
             if content is None and image.get("path"):
                 with fsspec.open(image["path"], "rb") as file:
                     content = file.read()
-            yield Row(f"{self.data_set}:{split} row {number}", content)
-
-
-Source = Folder | PathList | HubDataset
+            yield f"{self.data_set}:{split} row {number}", content
 
 
 def open_source(source: str | Path | Source) -> Source:
@@ -280,16 +262,14 @@ class _State:
 
 def _fetch_rows(source: HubDataset, folder: Path, state: _State, bar: tqdm) -> None:
     try:
-        for row in source.rows(state.rows):
-            problem = _store(row, folder / f"{state.rows // IMAGES_IN_A_FOLDER:05d}" / f"{state.rows:08d}")
+        for label, content in source.rows(state.rows):
+            problem = _store(content, folder / f"{state.rows // IMAGES_IN_A_FOLDER:05d}" / f"{state.rows:08d}")
             state.rows += 1
             if problem is None:
                 state.images += 1
                 bar.update()
             else:
-                state.skipped[row.label] = problem
-                with tqdm.external_write_mode(file=sys.stderr):
-                    print(f"warning: skipped {row.label}: {problem}", file=sys.stderr)
+                skip(state.skipped, label, problem)
             if state.rows % ROWS_BETWEEN_STATES == 0:
                 state.write(folder / STATE_FILE)
             if state.images == state.limit:
@@ -307,20 +287,27 @@ def _fetch_rows(source: HubDataset, folder: Path, state: _State, bar: tqdm) -> N
             state.write(folder / STATE_FILE)
 
 
-def _store(row: Row, stem: Path) -> str | None:
+def skip(skipped: dict[str, str], name: str, reason: str) -> None:
+    """Notes in `skipped` why a file has no result, and says so on stderr, above a progress bar if there is one."""
+    skipped[name] = reason
+    with tqdm.external_write_mode(file=sys.stderr):
+        print(f"warning: skipped {reason if name in reason else f'{name}: {reason}'}", file=sys.stderr)
+
+
+def _store(content: bytes | None, stem: Path) -> str | None:
     """Write the image if it can be read to its end; else why not."""
-    if row.content is None:
+    if content is None:
         return "it holds no image"
     try:
-        with opened(io.BytesIO(row.content)) as image:
+        with opened(io.BytesIO(content)) as image:
             suffix = SUFFIX_OF_FORMAT.get(image.format or "")
-        pixels = read_rgb(io.BytesIO(row.content))
+        pixels = read_rgb(io.BytesIO(content))
     except SDPGANError as error:
         return str(error)
     except Exception as error:  # whatever a broken file makes a decoder do
         return one_line(error)
     if suffix is not None:
-        write_whole(stem.with_suffix(suffix), row.content)
+        write_whole(stem.with_suffix(suffix), content)
     else:
         pictures.write(stem.with_suffix(".png"), pixels)
     return None
@@ -337,7 +324,7 @@ def _lines(path: Path) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def _only(names: list[str], source: str, kind: str) -> str:
+def _only(names: list[str], source: Source, kind: str) -> str:
     if len(names) == 1:
         return names[0]
     choice = f"several ({', '.join(names)}); add one, as in org/name:split/column" if names else "none"

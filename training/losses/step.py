@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
@@ -16,6 +18,7 @@ from . import discriminators, objective
 from .perceptual import HEAD_LAYERS, PerceptualFeatures, memory_format
 
 
+@dataclass(eq=False)
 class Step:
     """`backward(batch, number, weights)`; G and S are `model`, `shipped` is what the style is made of.
 
@@ -23,23 +26,18 @@ class Step:
     distillation loss, where there is one.
     """
 
-    def __init__(
-        self,
-        config: TrainingConfig,
-        accelerator: Accelerator,
-        model: SDPGAN,
-        discriminator: nn.Module,
-        vgg: PerceptualFeatures,
-        prepared_model: nn.Module,
-        prepared_discriminator: nn.Module,
-        shipped: SDPGAN,
-        teacher: SDPGAN | None = None,
-    ):
-        self.config, self.accelerator, self.vgg = config, accelerator, vgg
-        self.model, self.discriminator, self.shipped = model, discriminator, shipped
-        self.teacher = teacher
-        self.prepared_model, self.prepared_discriminator = prepared_model, prepared_discriminator
-        self.memory_format = memory_format(accelerator.device)
+    config: TrainingConfig
+    accelerator: Accelerator
+    model: SDPGAN
+    discriminator: nn.Module
+    vgg: PerceptualFeatures
+    prepared_model: nn.Module
+    prepared_discriminator: nn.Module
+    shipped: SDPGAN
+    teacher: SDPGAN | None
+
+    def __post_init__(self) -> None:
+        self.memory_format = memory_format(self.accelerator.device)
         self.previous: dict[str, Tensor] = {}
         """The results and paintings of the last batch, where it was one of each."""
 

@@ -34,17 +34,20 @@ def build(arguments: argparse.Namespace, config: TrainingConfig) -> Accelerator:
         )
     except ValueError as error:
         raise SDPGANError(f"Accelerate cannot start: {error}") from error
-    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+    on_cpu = accelerator.device.type == "cpu"
+    if accelerator.mixed_precision == "fp16" and on_cpu:
         raise SDPGANError("fp16 needs an accelerator, on a CPU Accelerate ignores it; take bf16, or no.")
-    if not is_tensorboard_available() and accelerator.is_main_process:
-        print(f"warning: TensorBoard is not installed; numbers go to {arguments.output / 'logs'}", file=sys.stderr)
+    if not is_tensorboard_available():
+        text = f"warning: TensorBoard is not installed; numbers go to {arguments.output / 'logs'}"
+        accelerator.print(text, file=sys.stderr)
     if accelerator.device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # all crops have one size
-    slow = accelerator.device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
-    if slow and accelerator.mixed_precision == "bf16" and accelerator.is_main_process:
+    if on_cpu and torch.backends.cpu.get_cpu_capability() == "AVX2" and accelerator.mixed_precision == "bf16":
         text = "warning: this CPU has no bf16 of its own, and a step can take ten times as long; leave bf16 out."
-        print(text, file=sys.stderr)
-    if accelerator.device.type == "cpu" and accelerator.num_processes == 1 and given_one_thread():
+        accelerator.print(text, file=sys.stderr)
+    # `accelerate launch` starts a process with one thread unless told otherwise; one that python starts keeps its own
+    one_thread = "ACCELERATE_DYNAMO_BACKEND" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1"
+    if on_cpu and accelerator.num_processes == 1 and one_thread:
         torch.set_num_threads(available_cores())
         print(f"Training on {torch.get_num_threads()} CPU thread(s).", file=sys.stderr)
     sharding = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
@@ -54,11 +57,3 @@ def build(arguments: argparse.Namespace, config: TrainingConfig) -> Accelerator:
             "`accelerate launch --multi_gpu` (training/README.md)."
         )
     return accelerator
-
-
-def given_one_thread() -> bool:
-    """Whether `accelerate launch` started this process with one CPU thread, as it does unless it is told otherwise.
-
-    A process that python starts keeps its own OMP_NUM_THREADS.
-    """
-    return "ACCELERATE_DYNAMO_BACKEND" in os.environ and os.environ.get("OMP_NUM_THREADS") == "1"

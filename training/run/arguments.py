@@ -75,10 +75,10 @@ def read_command_line(argv: list[str] | None = None) -> tuple[argparse.Namespace
             image_files(getattr(arguments, key))
     if arguments.vgg_weights is not None and not arguments.vgg_weights.is_file():
         raise SDPGANError(f"{arguments.vgg_weights} is not a file; give VGG-19's weights as safetensors.")
-    for key in ("max_minutes", "max_steps", "hub_every"):
+    for key, least in (("max_minutes", 0), ("max_steps", 1), ("hub_every", 1)):
         value = getattr(arguments, key)
-        if value is not None and value < (0 if key == "max_minutes" else 1):
-            raise SDPGANError(f"--{key} is {value}; it must be at least {0 if key == 'max_minutes' else 1}.")
+        if value is not None and value < least:
+            raise SDPGANError(f"--{key} is {value}; it must be at least {least}.")
     if config.w_distill and arguments.initial_style is None:
         raise SDPGANError(f"w_distill is {config.w_distill}; name the style to learn from with --initial_style.")
     if arguments.push_to_hub is not None:

@@ -13,7 +13,6 @@ from sdpgan_hub.errors import SDPGANError
 
 RANDOM_STATES = "random_states_0.pkl"
 """The one file without which Accelerate goes on and says nothing."""
-UNFINISHED = ".unfinished"
 
 
 class Checkpoints:
@@ -32,7 +31,7 @@ class Checkpoints:
     @property
     def unfinished(self) -> Path:
         """Where the next one is written before `add` makes it one."""
-        return self.folder / UNFINISHED
+        return self.folder / ".unfinished"
 
     def discard_unfinished(self) -> None:
         shutil.rmtree(self.unfinished, ignore_errors=True)

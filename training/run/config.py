@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import math
 import typing
 from collections.abc import Callable
@@ -238,13 +239,8 @@ def check_batch(config: TrainingConfig, photos: int, processes: int = 1) -> None
 
 def differences(before: dict[str, typing.Any], now: dict[str, typing.Any]) -> list[str]:
     """The settings of `now` that `before` has otherwise, as KEY (VALUE there, VALUE here)."""
-    plain = [{key: list(value) if isinstance(value, tuple) else value for key, value in one.items()}
-             for one in (before, now)]  # fmt: skip
-    return [
-        f"{key} ({plain[0].get(key)!r} there, {value!r} here)"
-        for key, value in plain[1].items()
-        if plain[0].get(key) != value
-    ]
+    there, here = json.loads(json.dumps([before, now]))  # as training.json has them: lists in place of tuples
+    return [f"{key} ({there.get(key)!r} there, {here[key]!r} here)" for key in here if there.get(key) != here[key]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

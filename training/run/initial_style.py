@@ -1,4 +1,4 @@
-"""First weights: those of another style, or D's heads scaled to the images."""
+"""First weights: those of another style."""
 
 from __future__ import annotations
 

@@ -18,20 +18,16 @@ class JsonLines(GeneralTracker):
     requires_logging_directory = False
 
     def __init__(self, folder: Path):
+        self.tracker = folder / FILE
         super().__init__()
-        self.file = folder / FILE
-
-    @property
-    def tracker(self) -> Path:
-        return self.file
 
     @on_main_process
     def store_init_configuration(self, values: dict[str, Any]) -> None:
-        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.tracker.parent.mkdir(parents=True, exist_ok=True)
 
     @on_main_process
     def log(self, values: dict[str, Any], step: int | None = None, **_: Any) -> None:
-        with self.file.open("a", encoding="utf-8") as file:
+        with self.tracker.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
 
     def log_images(self, *_: Any, **__: Any) -> None:

@@ -23,6 +23,7 @@ import argparse
 import contextlib
 import dataclasses
 import io
+import json
 import os
 import shlex
 import shutil
@@ -42,6 +43,9 @@ if not __package__:  # run as a file: the repository's root is not on the path
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from sdpgan_hub.errors import SDPGANError
+from training.data import pictures
+from training.data.cache import available_cores, masks_of, prepare
+from training.data.sources import fetch, open_source
 from training.run import config as configuration
 from training.run.checkpoints import Checkpoints
 from training.run.config import TrainingConfig
@@ -89,8 +93,6 @@ def pack(
             the initial style, or what is not an image takes all the room.
     """
     from sdpgan_hub import SDPGAN
-    from training.data.cache import masks_of, prepare
-    from training.data.sources import fetch, open_source
     from training.losses import discriminators
     from training.run import initial_style as start
 
@@ -105,12 +107,9 @@ def pack(
     _halve(vgg_weights, folder / VGG_FILE)
     if initial_style is not None:
         _copy_style(initial_style, folder / START)
-    settings = {
-        key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(config).items()
-    }
+    settings = json.loads(json.dumps(dataclasses.asdict(config)))  # lists in place of tuples, which YAML lacks
     (folder / CONFIG_FILE).write_text(yaml.safe_dump(settings, sort_keys=False))
-    run_file = {"minutes": max_minutes, "mixed_precision": mixed_precision}
-    (folder / RUN_FILE).write_text(yaml.safe_dump(run_file))
+    (folder / RUN_FILE).write_text(yaml.safe_dump({"minutes": max_minutes, "mixed_precision": mixed_precision}))
     (folder / "run.sh").write_text(RUN.format(minutes=max_minutes))
 
     limit, masks = int(megabytes * 1e6), masks if config.human_masks and config.references else None
@@ -140,12 +139,8 @@ def pack(
             for place in ("photos", "masks", "cache/saliency"):
                 for file in (folder / place).glob(f"{kept_photos:05d}.*"):
                     file.unlink()
-    return {
-        "photos": kept_photos,
-        "photos_there": len(photo_files),
-        "paintings": kept_paintings,
-        "paintings_there": len(files),
-    }
+    counts = {"photos": kept_photos, "photos_there": len(photo_files)}
+    return counts | {"paintings": kept_paintings, "paintings_there": len(files)}
 
 
 def size_of(folder: Path) -> int:
@@ -195,38 +190,31 @@ def _write_images(
 
     Room is kept for the saliency reference of each, which is its mask where it has one. Returns how many there are.
     """
-    from training.data.pictures import encode
-
     shuffled = [files[number] for number in np.random.default_rng(0).permutation(len(files))]
     for quality in QUALITIES:
-        content: dict[Path, bytes] = {}
-        left, kept, everything = room, 0, True
+        kept: list[tuple[bytes, bytes | None]] = []
+        left = room
         for image, mask in _scaled(shuffled, side, mask_of or {}):
-            more = {folder / f"{kept:05d}.jpg": encode(image, ".jpg", quality=quality, subsampling=2)}
-            left -= sum(map(len, more.values()))
-            if mask is None:
-                left -= reference_bytes_per_pixel * image.shape[0] * image.shape[1]
-            else:
-                more[folder.parent / "masks" / f"{kept:05d}.png"] = encode(mask, ".png")
-                left -= 2 * len(more[folder.parent / "masks" / f"{kept:05d}.png"]) + REFERENCE_LABEL_BYTES
+            jpeg = pictures.encode(image, ".jpg", quality=quality, subsampling=2)
+            png = None if mask is None else pictures.encode(mask, ".png")
+            reference = reference_bytes_per_pixel * image.shape[0] * image.shape[1]
+            left -= len(jpeg) + (reference if png is None else 2 * len(png) + REFERENCE_LABEL_BYTES)
             if left < 0:
-                everything = False
                 break
-            content |= more
-            kept += 1
-        if everything:
+            kept.append((jpeg, png))
+        else:
             break
     folder.mkdir()
-    for path, data in content.items():
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(data)
-    return kept
+    for number, (jpeg, png) in enumerate(kept):
+        (folder / f"{number:05d}.jpg").write_bytes(jpeg)
+        if png is not None:
+            (folder.parent / "masks").mkdir(exist_ok=True)
+            (folder.parent / "masks" / f"{number:05d}.png").write_bytes(png)
+    return len(kept)
 
 
 def _scaled(files: list[Path], side: int, mask_of: dict[Path, Path]) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """Each readable image with a shorter side of at most `side` px, uint8 H x W x 3, and its mask, uint8 H x W."""
-    from training.data import pictures
-
     for file in files:
         try:
             image = pictures.read(file)
@@ -246,8 +234,6 @@ def leave(style: Path, out: Path, log: Path) -> list[Path]:
     """What the training in `style` has come to, in parts of at most `PART_BYTES`, and what one looks at first."""
     import torch
     from safetensors.torch import load_file, save_file
-
-    from training.data import pictures
 
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = Checkpoints(style / "checkpoints").newest_whole()
@@ -275,10 +261,11 @@ def leave(style: Path, out: Path, log: Path) -> list[Path]:
     sheets = sorted((style / "samples").glob("*.png"))
     for old in out.glob(f"{PARTS}*"):
         old.unlink()
-    data, parts = content.getvalue(), []
-    for number, start in enumerate(range(0, len(data), PART_BYTES)):
-        parts.append(out / f"{PARTS}{number:02d}")
-        parts[-1].write_bytes(data[start : start + PART_BYTES])
+    content.seek(0)
+    parts = []
+    while data := content.read(PART_BYTES):
+        parts.append(out / f"{PARTS}{len(parts):02d}")
+        parts[-1].write_bytes(data)
     if sheets:
         pictures.write(out / "samples.jpg", pictures.read(sheets[-1]), quality=90)
     (out / LOG).write_bytes(log.read_bytes()[-PART_BYTES:])
@@ -332,9 +319,11 @@ def run(folder: Path, minutes: float | None, options: list[str]) -> int:
     style.mkdir(exist_ok=True)
     for path in (folder / "cache").rglob("*.png"):  # copying may have made the photos newer
         path.touch()
+    # as many processes that load data as a GPU can be fed with
+    workers = max(yaml.safe_load((folder / CONFIG_FILE).read_text())["num_workers"], min(8, available_cores() // 2))
     command = [sys.executable, folder / "code/training/train.py", "--config", folder / CONFIG_FILE, "--output", style,
                "--photos", folder / "photos", "--paintings", folder / "paintings", "--cache", folder / "cache",
-               "--vgg_weights", folder / VGG_FILE, "--num_workers", _workers(folder),
+               "--vgg_weights", folder / VGG_FILE, "--num_workers", workers,
                "--mixed_precision", settings["mixed_precision"]]  # fmt: skip
     for option, name in (("masks", "masks"), ("initial_style", START)):
         command += [f"--{option}", folder / name] if (folder / name).exists() else []
@@ -363,12 +352,6 @@ def run(folder: Path, minutes: float | None, options: list[str]) -> int:
     return 0 if code in (0, 128 + signal.SIGTERM) else code
 
 
-def _workers(folder: Path) -> int:
-    """As many processes that load data as the machine feeds a GPU with, at least those of the config."""
-    given = yaml.safe_load((folder / CONFIG_FILE).read_text())["num_workers"]
-    return max(given, min(8, (os.cpu_count() or 1) // 2))
-
-
 def main(argv: list[str] | None = None) -> int:
     """In a pack: `run`. `prepare.py --pack` calls `pack_command`."""
     argv = sys.argv[1:] if argv is None else argv
@@ -381,7 +364,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def pack_command(argv: list[str]) -> int:
-    """`prepare.py --pack DIR ...`: 0, or 2 for what cannot be packed."""
+    """`prepare.py --pack DIR ...`; SDPGANError or OSError for what cannot be packed."""
     parser = argparse.ArgumentParser(
         prog="prepare.py", description="Writes a folder that trains on a bare machine (training/run/pack.py)."
     )
@@ -399,17 +382,10 @@ def pack_command(argv: list[str]) -> int:
     parser.add_argument("--max_images", type=int, metavar="N", help="of streamed sources")
     configuration.add_arguments(parser)
     options = parser.parse_args(argv)
-    try:
-        config = configuration.read_config(options.config, configuration.given_arguments(options))
-        counts = pack(
-            options.pack, config, options.photos, options.paintings, options.vgg_weights, masks=options.masks,
-            initial_style=options.initial_style, max_minutes=options.max_minutes,
-            mixed_precision=options.mixed_precision, megabytes=options.megabytes, cache=options.cache,
-            max_images=options.max_images,
-        )  # fmt: skip
-    except (SDPGANError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    config = configuration.read_config(options.config, configuration.given_arguments(options))
+    keys = ("masks", "initial_style", "max_minutes", "mixed_precision", "megabytes", "cache", "max_images")
+    settings = {key: getattr(options, key) for key in keys}
+    counts = pack(options.pack, config, options.photos, options.paintings, options.vgg_weights, **settings)
     kinds = (f"{counts[kind]} of {counts[f'{kind}_there']} {kind}" for kind in ("photos", "paintings"))
     command = shlex.join(["sh", str(options.pack / "run.sh")])
     print(f"{options.pack}: {', '.join(kinds)}, {size_of(options.pack) / 1e6:.1f} MB; {command}")

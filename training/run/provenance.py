@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import platform
 import shlex
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.files import write_whole
 
+from ..data.cache import available_cores
 from ..losses.terms import TERMS
 from .config import TrainingConfig, given_arguments
 
@@ -33,7 +33,7 @@ def hardware(device: torch.device) -> str:
     """The accelerator's name, or how many CPU cores there are."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = available_cores()
     return f"{cores} CPU core{'s' if cores != 1 else ''} ({platform.machine()})"
 
 
@@ -166,15 +166,13 @@ def _command(arguments: argparse.Namespace, accelerator: Accelerator) -> list[st
     command += ["--mixed_precision", accelerator.mixed_precision, "training/train.py"]
     if arguments.config is not None:
         command += ["--config", f"training/configs/{arguments.config.name}"]
-    for key in ("photos", "paintings", "output", "masks", "sample_photos"):
+    shown = {key: key.upper() for key in ("photos", "paintings", "output", "masks", "sample_photos")}
+    shown["initial_style"] = _public_style(arguments)
+    shown["vgg_weights"] = getattr(arguments.vgg_weights, "name", None)
+    shown["max_steps"] = arguments.max_steps
+    for key, value in shown.items():
         if getattr(arguments, key) is not None:
-            command += [f"--{key}", key.upper()]
-    if arguments.initial_style is not None:
-        command += ["--initial_style", _public_style(arguments)]
-    if arguments.vgg_weights is not None:
-        command += ["--vgg_weights", arguments.vgg_weights.name]
-    if arguments.max_steps is not None:
-        command += ["--max_steps", str(arguments.max_steps)]
+            command += [f"--{key}", str(value)]
     for key, value in given_arguments(arguments).items():
         command += [f"--{key}", *(value if isinstance(value, list) else [value])]
     return command
