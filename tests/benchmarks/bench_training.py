@@ -26,7 +26,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate.state import AcceleratorState
-from authors_layout import AuthorsGenerator, AuthorsSaliencyNetwork
+from layouts import AuthorsGenerator, AuthorsSaliencyNetwork
 from measuring import ROOT, gflop, in_a_new_process, peak_mib, seconds
 from torch import Tensor
 from training_fixtures import write_vgg
