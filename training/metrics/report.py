@@ -67,7 +67,7 @@ def table(result: dict[str, Any]) -> str:
 def saliency_table(figures: dict[str, dict[str, float]]) -> str:
     """The figures of `training.metrics.saliency.accuracy` as a Markdown table, a row for each method."""
     rows = [[name, *(_number(one[key]) for key in SHOWN)] for name, one in figures.items()]
-    return _markdown(["method", *SHOWN], rows)
+    return markdown(["method", *SHOWN], rows)
 
 
 def _versions(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -105,7 +105,7 @@ def _deception(result: dict[str, Any]) -> str:
         f"learnt from {', '.join(f'{count} {name}' for name, count in first['learnt_from'].items())}; "
         f"shorter side {first['size']} px, centre square)",
         "",
-        _markdown(["taken for", *names, "images"], rows),
+        markdown(["taken for", *names, "images"], rows),
     ]
     looked_at = {name: count + first["held_back"][name]["images"] for name, count in first["learnt_from"].items()}
     enlarged = {name: count for name, count in first["enlarged"].items() if count > NOTABLE * looked_at[name]}
@@ -126,7 +126,7 @@ def _colour(result: dict[str, Any]) -> str:
     ratio = first["photos"] / first["paintings"] if first["paintings"] > 0 else None
     rows += [["untouched photos", _number(first["photos"], 1), _number(ratio, 2)],
              ["paintings", _number(first["paintings"], 1), "1.00"]]  # fmt: skip
-    return "**Colour**\n\n" + _markdown(["of", "mean chroma (CIELAB C*)", "/ paintings'"], rows)
+    return "**Colour**\n\n" + markdown(["of", "mean chroma (CIELAB C*)", "/ paintings'"], rows)
 
 
 def _style(result: dict[str, Any]) -> str:
@@ -146,7 +146,7 @@ def _style(result: dict[str, Any]) -> str:
     head = ["against the paintings", f"{kid} (std of subsets)", fid, *(["IS"] if scores else [])]
     text = (
         f"**Style** ({kid} is the one to trust below 2,000 images; lower is closer to the paintings, be it in palette "
-        "alone)\n\n" + _markdown([*head, "images, paintings", "KID subsets", "layer", "resize"], rows)
+        "alone)\n\n" + markdown([*head, "images, paintings", "KID subsets", "layer", "resize"], rows)
     )
     share = headline(result)[f"{kid} / photos'"]
     return text if share is None else f"{text}\n\nThe outputs' {kid} is {share:.2f} of the untouched photos'."
@@ -164,7 +164,7 @@ def _detail(result: dict[str, Any]) -> str:
     changes = "; ".join(f"{label} {_number(one['detail']['saliency_change'])}" for label, one in _versions(result))
     return (
         f"**Detail** ({detail['human_masks']} photos with human masks, {detail['reference_masks']} with the saliency "
-        f"reference; shorter side {settings['size']} px; VGG: {settings['vgg_weights']})\n\n{_markdown(head, rows)}\n\n"
+        f"reference; shorter side {settings['size']} px; VGG: {settings['vgg_weights']})\n\n{markdown(head, rows)}\n\n"
         f"Change of the saliency map, by the reference method: {changes}."
     )
 
@@ -183,7 +183,7 @@ def _artifacts(result: dict[str, Any]) -> str:
     found = [(label, one["artifacts"]["outputs"]) for label, one in _versions(result)]
     found.append(("untouched photos", result["artifacts"]["photos"]))
     rows = [[label, *(_number(one.get(key)) for key in keys)] for label, one in found]
-    return "**Artifacts**\n\n" + _markdown(["of", *keys.values()], rows)
+    return "**Artifacts**\n\n" + markdown(["of", *keys.values()], rows)
 
 
 def _robustness(result: dict[str, Any]) -> str:
@@ -196,11 +196,12 @@ def _robustness(result: dict[str, Any]) -> str:
     head = ["correlation of mean luma", "of a black image", "of a white one", *(f"moved by {k} px" for k in shift)]
     return (
         f"**Robustness** of the generator alone ({found['photos']} photos; mean luma in and out over {tone['pairs']} "
-        f"exposures; mean luma and mean change in grey levels of 255)\n\n{_markdown(head, [row])}"
+        f"exposures; mean luma and mean change in grey levels of 255)\n\n{markdown(head, [row])}"
     )
 
 
-def _markdown(head: list[str], rows: list[list[str]]) -> str:
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
