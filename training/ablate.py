@@ -21,6 +21,7 @@ import json
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +54,7 @@ CAPTION_HEIGHT = 24
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One training of the comparison.
-
-    Attributes:
-        name: of its folder, its column and its row.
-        changes: its settings where they differ from the base's.
-        config: all its settings.
-    """
+    """One training of the comparison: all its settings, and those that differ from the base's."""
 
     name: str
     changes: dict[str, Any]
@@ -84,9 +79,9 @@ def read_variants(
         values = dataclasses.asdict(config)
         changes = {key: value for key, value in values.items() if value != reference_config[key]}
         variants.append(Variant(name if path is None else path.stem, changes, config))
-    twice = [one.name for number, one in enumerate(variants) if one.name in {two.name for two in variants[:number]}]
-    if twice:
-        raise SDPGANError(f"Two variants are called {twice[0]}; give each a file name of its own.")
+    name, count = Counter(variant.name for variant in variants).most_common(1)[0]
+    if count > 1:
+        raise SDPGANError(f"Two variants are called {name}; give each a file name of its own.")
     return variants
 
 
