@@ -228,7 +228,7 @@ def load(style: str) -> SDPGAN:
         source = style
     else:
         raise SDPGANError(
-            f'There is no style "{style[:80]}"; choose one of the list ({", ".join(known) or "it is empty"}) or type a '
+            f'There is no style "{style[:80]}"; choose one of the list ({", ".join(known)}) or type a '
             'Hugging Face id such as "org/sdpgan-name".'
         )
     try:
@@ -384,12 +384,6 @@ def show(photo: str | None, style: str | None, *wishes: float | bool | str | Non
     return (before, after), after, account(painting), gr.DownloadButton(value=file, interactive=True), *views(painting)
 
 
-def first_style() -> str | None:
-    """The known style that the page starts with."""
-    names = list(known_styles())
-    return styles.DEFAULT if styles.DEFAULT in names else next(iter(names), None)
-
-
 def page() -> gr.Blocks:
     as_upload = {"type": "filepath", "image_mode": None, "buttons": []}
     as_result = {"interactive": False, "show_label": False, "buttons": ["fullscreen"], "format": "webp"}
@@ -419,7 +413,7 @@ def page() -> gr.Blocks:
                 )
                 style = gr.Dropdown(
                     list(known_styles()),
-                    value=first_style(),
+                    value=styles.DEFAULT,
                     label="Style",
                     info="From the list, or a Hugging Face id such as org/sdpgan-name",
                     allow_custom_value=True,
@@ -526,8 +520,7 @@ def main(arguments: list[str] | None = None) -> None:
     if DEVICE == "cpu":
         keep_freed_memory()
     with suppress(SDPGANError):  # whoever chooses it is told
-        if first := first_style():
-            load(first)
+        load(styles.DEFAULT)
     try:
         page().launch(
             server_port=port,
