@@ -112,19 +112,9 @@ SCROLL_TO_THE_RESULT = """
 """
 
 PRUSSIAN_BLUE = gr.themes.Color(
-    name="prussian blue",
-    c50="#f1f6fb",
-    c100="#e0ebf6",
-    c200="#c3d8ec",
-    c300="#98bcde",
-    c400="#669ac9",
-    c500="#437db2",
-    c600="#2f6395",
-    c700="#274f79",
-    c800="#234365",
-    c900="#203955",
-    c950="#152538",
-)
+    "#f1f6fb", "#e0ebf6", "#c3d8ec", "#98bcde", "#669ac9", "#437db2",
+    "#2f6395", "#274f79", "#234365", "#203955", "#152538", name="prussian blue",
+)  # fmt: skip
 
 ABOUT_THE_MAP = """
 ### What the saliency map shows
@@ -238,7 +228,7 @@ def load(style: str) -> SDPGAN:
         source = style
     else:
         raise SDPGANError(
-            f'There is no style "{style[:80]}"; choose one of the list ({", ".join(known) or "it is empty"}) or type a '
+            f'There is no style "{style[:80]}"; choose one of the list ({", ".join(known)}) or type a '
             'Hugging Face id such as "org/sdpgan-name".'
         )
     try:
@@ -394,13 +384,8 @@ def show(photo: str | None, style: str | None, *wishes: float | bool | str | Non
     return (before, after), after, account(painting), gr.DownloadButton(value=file, interactive=True), *views(painting)
 
 
-def first_style() -> str | None:
-    """The known style that the page starts with."""
-    names = list(known_styles())
-    return styles.DEFAULT if styles.DEFAULT in names else next(iter(names), None)
-
-
 def page() -> gr.Blocks:
+    as_upload = {"type": "filepath", "image_mode": None, "buttons": []}
     as_result = {"interactive": False, "show_label": False, "buttons": ["fullscreen"], "format": "webp"}
     with gr.Blocks(
         title="SDP-GAN: a photo becomes a painting",
@@ -412,13 +397,11 @@ def page() -> gr.Blocks:
             with gr.Column(scale=4, min_width=280):
                 photo = PhotoInput(
                     label="Photo",
-                    type="filepath",
-                    image_mode=None,
                     sources=["upload", "clipboard"],
                     placeholder="Drop a photo here\nor click to choose one",
-                    buttons=[],
                     height=280,
                     elem_id="photo",
+                    **as_upload,
                 )
                 gr.Examples(
                     EXAMPLES,
@@ -430,7 +413,7 @@ def page() -> gr.Blocks:
                 )
                 style = gr.Dropdown(
                     list(known_styles()),
-                    value=first_style(),
+                    value=styles.DEFAULT,
                     label="Style",
                     info="From the list, or a Hugging Face id such as org/sdpgan-name",
                     allow_custom_value=True,
@@ -447,27 +430,19 @@ def page() -> gr.Blocks:
                 )
                 with gr.Accordion("More", open=False, elem_id="more"):
                     brush = ShareInput(
-                        0.25, 4, value=1, step=0.25, label="Brush", info="How broad the strokes are", elem_id="brush"
+                        0.25, 4, 1, step=0.25, label="Brush", info="How broad the strokes are", elem_id="brush"
                     )
                     strength = ShareInput(
-                        0,
-                        2,
-                        value=1,
-                        step=0.05,
-                        label="Strength",
-                        info="0 is the photo, 1 the painting",
-                        elem_id="strength",
+                        0, 2, 1, step=0.05, label="Strength", info="0 is the photo, 1 the painting", elem_id="strength"
                     )
                     keep_color = gr.Checkbox(label="Keep the photo's colours", elem_id="keep-color")
                     mask = PhotoInput(
                         label="Mask",
-                        type="filepath",
-                        image_mode=None,
                         sources=["upload"],
                         placeholder="An image of the photo's size,\nwhite where the photo's structure stays",
-                        buttons=[],
                         height=160,
                         elem_id="mask",
+                        **as_upload,
                     )
                 wishes = [keep_detail, brush, strength, keep_color, mask]
                 button = gr.Button("Stylize", variant="primary", elem_id="stylize")
@@ -545,8 +520,7 @@ def main(arguments: list[str] | None = None) -> None:
     if DEVICE == "cpu":
         keep_freed_memory()
     with suppress(SDPGANError):  # whoever chooses it is told
-        if first := first_style():
-            load(first)
+        load(styles.DEFAULT)
     try:
         page().launch(
             server_port=port,

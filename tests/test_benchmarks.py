@@ -14,9 +14,8 @@ from sdpgan_hub.networks import Generator, SaliencyNetwork
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 
 import bench_training
-from authors_layout import AuthorsGenerator
+from layouts import AuthorsGenerator, animegan, cyclegan
 from measuring import gflop
-from other_layouts import animegan, cyclegan
 
 
 def test_a_batch_may_be_larger_than_the_photos_that_are_made_up_for_a_small_one(tmp_path: Path):

@@ -21,6 +21,7 @@ import json
 import shlex
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,9 @@ from sdpgan_hub.saliency import reference
 from sdpgan_hub.visualization import heat_map
 from training.data import pictures
 from training.data.sources import image_files, spread
-from training.evaluate import evaluate, headline
+from training.evaluate import evaluate
 from training.metrics import style
+from training.metrics.report import headline, markdown
 from training.run.config import TrainingConfig, differences, read_config
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
@@ -52,13 +54,7 @@ CAPTION_HEIGHT = 24
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One training of the comparison.
-
-    Attributes:
-        name: of its folder, its column and its row.
-        changes: its settings where they differ from the base's.
-        config: all its settings.
-    """
+    """One training of the comparison: all its settings, and those that differ from the base's."""
 
     name: str
     changes: dict[str, Any]
@@ -83,9 +79,9 @@ def read_variants(
         values = dataclasses.asdict(config)
         changes = {key: value for key, value in values.items() if value != reference_config[key]}
         variants.append(Variant(name if path is None else path.stem, changes, config))
-    twice = [one.name for number, one in enumerate(variants) if one.name in {two.name for two in variants[:number]}]
-    if twice:
-        raise SDPGANError(f"Two variants are called {twice[0]}; give each a file name of its own.")
+    name, count = Counter(variant.name for variant in variants).most_common(1)[0]
+    if count > 1:
+        raise SDPGANError(f"Two variants are called {name}; give each a file name of its own.")
     return variants
 
 
@@ -108,7 +104,7 @@ def _settings(path: Path | None) -> dict[str, Any]:
 def _merged(values: dict[str, Any], common: dict[str, Any], path: Path | None) -> TrainingConfig:
     try:
         return read_config(None, values | common)
-    except (SDPGANError, TypeError) as error:
+    except SDPGANError as error:
         raise SDPGANError(f"{path or 'The defaults'} with the settings of --set: {error}") from error
 
 
@@ -125,15 +121,14 @@ def train(variant: Variant, options: argparse.Namespace) -> str | None:
         "paintings": str(options.paintings), "masks": None if options.masks is None else str(options.masks),
     }))  # fmt: skip
     done = _read_json(record)
-    if done is not None and done.get("plan") != plan:
+    if done and done.get("plan") != plan:
         raise SDPGANError(
             f"{folder} holds a training with another {_differences(done.get('plan') or {}, plan)}; give another "
             "--output, or delete it."
         )
-    if done is not None and done.get("finished"):
+    if done.get("finished"):
         return None
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(record, _json_bytes({"plan": plan, "finished": False}))
+    _write_json(record, {"plan": plan, "finished": False})
     write_whole(folder / "config.yaml", yaml.safe_dump(plan["config"], sort_keys=False).encode())
     command = [sys.executable, "-m", "accelerate.commands.launch", *shlex.split(options.launch), str(TRAIN),
                "--config", folder / "config.yaml", "--photos", options.photos, "--paintings", options.paintings,
@@ -151,7 +146,7 @@ def train(variant: Variant, options: argparse.Namespace) -> str | None:
     if code:
         said = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("train.py: ")]
         return said[-1].removeprefix("train.py: ") if said else f"train.py ended with code {code}; see {log}."
-    write_whole(record, _json_bytes({"plan": plan, "finished": True}))
+    _write_json(record, {"plan": plan, "finished": True})
     return None
 
 
@@ -164,7 +159,7 @@ def measure(variant: Variant, options: argparse.Namespace) -> dict[str, Any]:
     asked |= {"val_photos": str(options.val_photos), "val_paintings": str(options.val_paintings)}
     asked |= {"weights": (folder / "model.safetensors").stat().st_mtime_ns}
     kept = _read_json(folder / "evaluation.json")
-    if kept is not None and kept.get("asked") == asked:
+    if kept.get("asked") == asked:
         return kept["result"]
     result = evaluate(
         options.val_photos,
@@ -175,7 +170,7 @@ def measure(variant: Variant, options: argparse.Namespace) -> dict[str, Any]:
         workers=options.workers,
         **keywords,
     )
-    write_whole(folder / "evaluation.json", _json_bytes({"asked": asked, "result": result}))
+    _write_json(folder / "evaluation.json", {"asked": asked, "result": result})
     return result
 
 
@@ -212,25 +207,23 @@ def table(
     fid, kid = style.figure("FID", layer), style.figure("KID", layer)
     names = list(headline(first))
     base = "the defaults" if options.base is None else options.base.name
-    lines = [
+    made_from = (
         f"{options.max_steps} steps each, seed {options.seed}, base {base}; {settings['photos']} photos, "
-        f"{settings['paintings']} paintings; layer {layer}, {settings['resize']}; VGG {settings['vgg_weights']}.",
-        "",
-        f"| variant | differs in | {' | '.join(names)} |",
-        f"|---|---|{'---|' * len(names)}",
-    ]
+        f"{settings['paintings']} paintings; layer {layer}, {settings['resize']}; VGG {settings['vgg_weights']}."
+    )
+    rows = []
     for variant in variants:
         differs = ", ".join(f"{key} {value}" for key, value in variant.changes.items())
         if variant.name in failures:
             cells = [f"failed: {failures[variant.name]}", *[""] * (len(names) - 1)]
         else:
             cells = ["" if value is None else f"{value:.4g}" for value in headline(results[variant.name]).values()]
-        lines.append(f"| {variant.name} | {differs} | {' | '.join(cells)} |")
+        rows.append([variant.name, differs, *cells])
     for key, label in (("photos", "untouched photos"), ("paintings", "half of the paintings against the other half")):
         figures = first["style"][key]
         cells = {kid: f"{figures[kid]:.4g}", fid: f"{figures[fid]:.4g}"}
-        lines.append(f"| *{label}* | | {' | '.join(cells.get(name, '') for name in names)} |")
-    return "\n".join(lines) + "\n"
+        rows.append([f"*{label}*", "", *(cells.get(name, "") for name in names)])
+    return f"{made_from}\n\n{markdown(['variant', 'differs in', *names], rows)}\n"
 
 
 def ablate(options: argparse.Namespace) -> dict[str, str]:
@@ -261,20 +254,20 @@ def ablate(options: argparse.Namespace) -> dict[str, str]:
     pictures.write(options.output / "sheet.png", sheet(measured, options.output, options.sheet_photos))
     text = table(variants, results, failures, options)
     write_whole(options.output / "table.md", text.encode())
-    rows = {
-        variant.name: {"changes": variant.changes, "figures": headline(results[variant.name])}
-        if variant.name in results
-        else {"changes": variant.changes, "failed": failures[variant.name]}
-        for variant in variants
-    }
+    first = results[measured[0].name]
     document = {
         "max_steps": options.max_steps,
         "seed": options.seed,
-        "settings": results[measured[0].name]["settings"],
-        "photos_and_paintings": {key: results[measured[0].name]["style"][key] for key in ("photos", "paintings")},
-        "variants": rows,
+        "settings": first["settings"],
+        "photos_and_paintings": {key: first["style"][key] for key in ("photos", "paintings")},
+        "variants": {
+            variant.name: {"changes": variant.changes, "figures": headline(results[variant.name])}
+            if variant.name in results
+            else {"changes": variant.changes, "failed": failures[variant.name]}
+            for variant in variants
+        },
     }
-    write_whole(options.output / "table.json", _json_bytes(document))
+    _write_json(options.output / "table.json", document)
     print(text, end="")
     return failures
 
@@ -292,16 +285,16 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> str:
     return next(iter(differences(*flat)), "settings")
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def _read_json(path: Path) -> dict[str, Any]:
+    """What `_write_json` wrote; {} where it has not, or is broken."""
     try:
-        value = json.loads(path.read_text())
+        return json.loads(path.read_text())
     except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
+        return {}
 
 
-def _json_bytes(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    write_whole(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:

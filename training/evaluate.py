@@ -34,15 +34,16 @@ if not __package__:  # run as a file: the repository's root is not on the path
 
 from sdpgan_hub import SDPGAN
 from sdpgan_hub.errors import SDPGANError
+from sdpgan_hub.files import write_whole
 from sdpgan_hub.memory import keep_freed_memory
 from training.data import pictures
-from training.data.sources import by_stem, image_files, spread
+from training.data.sources import image_files, spread
 from training.losses.perceptual import PerceptualFeatures
 from training.metrics import artifacts, colour, deception, style
 from training.metrics import robustness as robust
 from training.metrics import saliency as accuracies
 from training.metrics.report import headline, saliency_table, table
-from training.metrics.subjects import artifact_figures, colour_figures, detail_figures, measure, write_subjects
+from training.metrics.subjects import draw_sheet, find_subjects, means, measure, write_subjects
 
 __all__ = ["evaluate", "evaluate_saliency", "headline", "main", "table"]
 
@@ -110,8 +111,7 @@ def evaluate(
             f"{photos} and {paintings} hold {len(sources)} photos and {len(painting_files)} paintings; "
             f"at least {style.MIN_SAMPLES} and {2 * style.MIN_SAMPLES} are needed."
         )
-    found_masks = by_stem(masks) if masks is not None else {}
-    given = by_stem(outputs) if outputs is not None else None
+    subjects = find_subjects(photos, sources, outputs, masks)
     model = _loaded(style_name, device) if style_name is not None else None
     if model is not None and keep_detail is None:
         keep_detail = model.config["keep_detail"]
@@ -125,35 +125,29 @@ def evaluate(
 
     with contextlib.ExitStack() as stack:
         folder = write or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sdpgan_evaluate_")))
-        subjects, resized = write_subjects(photos, sources, model, shares, given, outputs, found_masks, size, folder)
-        if masks is not None and not any(subject.mask for subject in subjects["outputs"]):
-            raise SDPGANError(f"No mask in {masks} has the path of a photo in {photos}, suffixes aside.")
-        shown = {one.name for one in spread(subjects["outputs"], SHEET_PHOTOS)} if sheet is not None else set()
-        files = {"photos": [subject.photo for subject in subjects["outputs"]], "paintings": painting_files}
-        files |= {version: [subject.painting for subject in each] for version, each in subjects.items()}
+        resized = write_subjects(subjects, model, shares, size, folder)
+        files = {version: [subject.file(folder, version) for subject in subjects] for version in ("photos", *shares)}
+        files["paintings"] = painting_files
         features = {name: network(paths, **reading, description=f"Inception, {name}") for name, paths in files.items()}
-        measured = {version: list(measure(each, shown, workers, vgg)) for version, each in subjects.items()}
+        measured = measure(subjects, folder, list(shares), workers, vgg)
         judged = {}
         if classifier is not None:
-            judged = {name: classifier.rate(files[name], judge.painter) for name in ("photos", *subjects)}
+            judged = {name: classifier.rate(files[name], judge.painter) for name in ("photos", *shares)}
+        if sheet is not None:
+            pictures.write(sheet, draw_sheet(spread(subjects, SHEET_PHOTOS), folder))
         tones = [pictures.read(path) for path in spread(files["photos"], robust.PHOTOS)] if robustness else []
     painting_chroma = [colour.mean_chroma(pictures.read_scaled(path, size)) for path in painting_files]
-    figures = {}
-    for version, ones in measured.items():
-        sets = {"outputs": features[version], "photos": features["photos"], "paintings": features["paintings"]}
-        figures[version] = {
-            "style": _style_figures(sets, feature_layer, seed),
-            "detail": detail_figures(ones, subjects[version]),
-            "artifacts": artifact_figures(ones),
-            "colour": colour_figures(ones, painting_chroma),
+    figures = {
+        version: {
+            "style": _style_figures(features | {"outputs": features[version]}, feature_layer, seed),
+            **means(ones, painting_chroma),
             "deception": _deception_figures(judged[version], judged["photos"], judge, classifier) if judged else None,
         }
-    if sheet is not None:
-        cells = [one.sheet for one in measured["outputs"] if one.sheet is not None]
-        pictures.write(sheet, pictures.contact_sheet(cells, len(cells)))
-    name = str(style_name) if style_name is not None else Path(outputs).resolve().name
+        for version, ones in measured.items()
+    }
+    name = str(style_name) if outputs is None else outputs.resolve().name
     return {
-        "name": Path(name).name if style_name is not None and Path(name).is_dir() else name,
+        "name": Path(name).name if Path(name).is_dir() else name,
         "settings": {
             "size": size,
             "seed": seed,
@@ -169,7 +163,7 @@ def evaluate(
         **figures["outputs"],
         "generator": figures.get("generator"),
         "robustness": robust.robustness(model, tones) if robustness else None,
-        "each": {one.name: one.figures for one in measured["outputs"]},
+        "each": {subject.name: one.figures for subject, one in zip(subjects, measured["outputs"], strict=True)},
     }
 
 
@@ -215,9 +209,9 @@ def _style_figures(features: dict[str, dict[str, torch.Tensor]], layer: str, see
     paintings = features["paintings"][layer]
     figures = {name: style.distance(features[name][layer], paintings, layer, seed) for name in ("outputs", "photos")}
     figures["paintings"] = style.distance(*style.halves(paintings, seed), layer, seed)
-    for name, one in features.items():
-        if style.LOGITS in one:
-            figures[name] |= style.inception_score(one[style.LOGITS], seed)
+    for name, of_the_set in figures.items():
+        if style.LOGITS in features[name]:
+            of_the_set |= style.inception_score(features[name][style.LOGITS], seed)
     return figures
 
 
@@ -333,13 +327,9 @@ def main(argv: list[str] | None = None) -> int:
         else:
             result = evaluate(style_name=style_name, judge=_judge(options), **options)
         if target is not None:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+            write_whole(target, (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
     except SDPGANError as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"evaluate.py: {target} cannot be written: {error.strerror}.", file=sys.stderr)
         return 2
     if of_saliency:
         print(f"{result['images']} images of {options['images']}\n\n{saliency_table(result['figures'])}")

@@ -11,9 +11,7 @@ README.md. `--store NAME FILE` puts an evaluation there first, without the figur
 from __future__ import annotations
 
 import argparse
-import functools
 import json
-import operator
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,6 @@ from training.metrics.report import headline, saliency_table
 
 ROOT = Path(__file__).resolve().parents[1]
 STORE = ROOT / "docs" / "evaluations"
-SALIENCY = "saliency.json"
 MARKS = "<!-- figures: made by `python training/report.py`; do not edit by hand -->", "<!-- end of figures -->"
 COLUMNS = {
     "deception rate": "deception rate",
@@ -54,7 +51,7 @@ def style_table(results: dict[str, dict[str, Any]]) -> str:
 def text() -> str:
     """All between the marks."""
     stored = {path.stem: json.loads(path.read_text()) for path in sorted(STORE.glob("*.json"))}
-    saliency = stored.pop(Path(SALIENCY).stem, None)
+    saliency = stored.pop("saliency", None)
     if not stored:
         raise SDPGANError(f"{STORE} holds no evaluation; add one with --store NAME FILE.")
     ones = list(stored.values())
@@ -85,28 +82,24 @@ def _with_detail(results: list[dict[str, Any]]) -> str:
     if not kept:
         return ""
 
-    def spread(*keys: str) -> str:
-        changes = [figure(one, keys) - figure(one["generator"], keys) for one in kept]
+    pairs = [(headline(one | {"generator": None}), headline(one)) for one in kept]
+
+    def change(name: str) -> str:
+        changes = [figures[name] - alone[name] for figures, alone in pairs]
         return f"{min(changes):+.2f} to {max(changes):+.2f}"
 
     shares = " or ".join(sorted({f"{one['settings']['keep_detail']:g}" for one in kept}))
     return (
         f" Bold rows are of the generator alone. With the `keep_detail` that styles ship with, {shares}, the deception "
-        f"rates of the {len(kept)} measured so change by {spread('deception', 'rate')}, and their salient detail by "
-        f"{spread('detail', 'salient', 'detail_kept')}."
+        f"rates of the {len(kept)} measured so change by {change('deception rate')}, and their salient detail by "
+        f"{change('salient detail kept')}."
     )
-
-
-def figure(result: dict[str, Any], keys: tuple[str, ...]) -> float:
-    """The one of these keys, each inside the one before."""
-    return functools.reduce(operator.getitem, keys, result)
 
 
 def store(name: str, file: Path, painter: str, peer: bool) -> None:
     """Keeps an evaluation, without "each"."""
     result = json.loads(file.read_text())
     result.pop("each", None)
-    STORE.mkdir(parents=True, exist_ok=True)
     document = json.dumps(result | {"painter": painter, "peer": peer}, indent=1) + "\n"
     write_whole(STORE / f"{name}.json", document.encode())
 

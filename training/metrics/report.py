@@ -67,15 +67,16 @@ def table(result: dict[str, Any]) -> str:
 def saliency_table(figures: dict[str, dict[str, float]]) -> str:
     """The figures of `training.metrics.saliency.accuracy` as a Markdown table, a row for each method."""
     rows = [[name, *(_number(one[key]) for key in SHOWN)] for name, one in figures.items()]
-    return _markdown(["method", *SHOWN], rows)
+    return markdown(["method", *SHOWN], rows)
 
 
-def _versions(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """What was measured: label -> figures; the generator alone comes first where there are both."""
+def _versions(result: dict[str, Any], part: str) -> list[tuple[str, dict[str, Any]]]:
+    """A label and that part of the figures, of each version measured; the generator alone comes first."""
     share, name = result["settings"]["keep_detail"], result["name"]
     if result.get("generator"):
-        return [(f"{name}, generator alone", result["generator"]), (f"{name}, keep_detail {share:g}", result)]
-    return [(name, result)]
+        alone = result["generator"]
+        return [(f"{name}, generator alone", alone[part]), (f"{name}, keep_detail {share:g}", result[part])]
+    return [(name, result[part])]
 
 
 def _pair(result: dict[str, Any]) -> str:
@@ -93,10 +94,7 @@ def _deception(result: dict[str, Any]) -> str:
     classes = list(first["per_class"])
     rows = [
         [label, *(f"{one['per_class'][name]:.3f}" for name in classes), str(one["images"])]
-        for label, one in [
-            *((label, version["deception"]) for label, version in _versions(result)),
-            ("untouched photos", first["photos"]),
-        ]
+        for label, one in [*_versions(result, "deception"), ("untouched photos", first["photos"])]
     ]
     names = [f"**{name}**" if name == first["painter"] else f"a {name}" if name == PHOTO else name for name in classes]
     kept = ", ".join(f"{name} {one['recognised']:.2f} of {one['images']}" for name, one in first["held_back"].items())
@@ -105,7 +103,7 @@ def _deception(result: dict[str, Any]) -> str:
         f"learnt from {', '.join(f'{count} {name}' for name, count in first['learnt_from'].items())}; "
         f"shorter side {first['size']} px, centre square)",
         "",
-        _markdown(["taken for", *names, "images"], rows),
+        markdown(["taken for", *names, "images"], rows),
     ]
     looked_at = {name: count + first["held_back"][name]["images"] for name, count in first["learnt_from"].items()}
     enlarged = {name: count for name, count in first["enlarged"].items() if count > NOTABLE * looked_at[name]}
@@ -121,12 +119,11 @@ def _deception(result: dict[str, Any]) -> str:
 
 def _colour(result: dict[str, Any]) -> str:
     first = result["colour"]
-    rows = [[label, _number(one["colour"]["outputs"], 1), _number(one["colour"]["ratio"], 2)]
-            for label, one in _versions(result)]  # fmt: skip
+    rows = [[label, _number(one["outputs"], 1), _number(one["ratio"], 2)] for label, one in _versions(result, "colour")]
     ratio = first["photos"] / first["paintings"] if first["paintings"] > 0 else None
     rows += [["untouched photos", _number(first["photos"], 1), _number(ratio, 2)],
              ["paintings", _number(first["paintings"], 1), "1.00"]]  # fmt: skip
-    return "**Colour**\n\n" + _markdown(["of", "mean chroma (CIELAB C*)", "/ paintings'"], rows)
+    return "**Colour**\n\n" + markdown(["of", "mean chroma (CIELAB C*)", "/ paintings'"], rows)
 
 
 def _style(result: dict[str, Any]) -> str:
@@ -135,7 +132,7 @@ def _style(result: dict[str, Any]) -> str:
     scores = "IS" in result["style"]["outputs"]
     rows = []
     for label, one in [
-        *((label, version["style"]["outputs"]) for label, version in _versions(result)),
+        *((label, version["outputs"]) for label, version in _versions(result, "style")),
         ("untouched photos", result["style"]["photos"]),
         ("half of the paintings", result["style"]["paintings"]),
     ]:
@@ -146,7 +143,7 @@ def _style(result: dict[str, Any]) -> str:
     head = ["against the paintings", f"{kid} (std of subsets)", fid, *(["IS"] if scores else [])]
     text = (
         f"**Style** ({kid} is the one to trust below 2,000 images; lower is closer to the paintings, be it in palette "
-        "alone)\n\n" + _markdown([*head, "images, paintings", "KID subsets", "layer", "resize"], rows)
+        "alone)\n\n" + markdown([*head, "images, paintings", "KID subsets", "layer", "resize"], rows)
     )
     share = headline(result)[f"{kid} / photos'"]
     return text if share is None else f"{text}\n\nThe outputs' {kid} is {share:.2f} of the untouched photos'."
@@ -156,16 +153,16 @@ def _detail(result: dict[str, Any]) -> str:
     detail, settings = result["detail"], result["settings"]
     keys = ("detail_kept", "ssim", "gradient_correlation", "content_distance")
     rows = [
-        [label, region, *(_number(one["detail"][region][key]) for key in keys), str(one["detail"][region]["photos"])]
-        for label, one in _versions(result)
+        [label, region, *(_number(one[region][key]) for key in keys), str(one[region]["photos"])]
+        for label, one in _versions(result, "detail")
         for region in ("salient", "background")
     ]
     head = ["of", "region", "detail kept", "luminance SSIM", "gradient correlation", "VGG content distance", "photos"]
-    changes = "; ".join(f"{label} {_number(one['detail']['saliency_change'])}" for label, one in _versions(result))
+    changes = [f"{label} {_number(one['saliency_change'])}" for label, one in _versions(result, "detail")]
     return (
         f"**Detail** ({detail['human_masks']} photos with human masks, {detail['reference_masks']} with the saliency "
-        f"reference; shorter side {settings['size']} px; VGG: {settings['vgg_weights']})\n\n{_markdown(head, rows)}\n\n"
-        f"Change of the saliency map, by the reference method: {changes}."
+        f"reference; shorter side {settings['size']} px; VGG: {settings['vgg_weights']})\n\n{markdown(head, rows)}\n\n"
+        f"Change of the saliency map, by the reference method: {'; '.join(changes)}."
     )
 
 
@@ -180,10 +177,10 @@ def _artifacts(result: dict[str, Any]) -> str:
         "colour_shift": "colour shift (CIEDE2000)",
         "colour_shift_unexplained": "not explained by one palette",
     }
-    found = [(label, one["artifacts"]["outputs"]) for label, one in _versions(result)]
+    found = [(label, one["outputs"]) for label, one in _versions(result, "artifacts")]
     found.append(("untouched photos", result["artifacts"]["photos"]))
     rows = [[label, *(_number(one.get(key)) for key in keys)] for label, one in found]
-    return "**Artifacts**\n\n" + _markdown(["of", *keys.values()], rows)
+    return "**Artifacts**\n\n" + markdown(["of", *keys.values()], rows)
 
 
 def _robustness(result: dict[str, Any]) -> str:
@@ -196,11 +193,12 @@ def _robustness(result: dict[str, Any]) -> str:
     head = ["correlation of mean luma", "of a black image", "of a white one", *(f"moved by {k} px" for k in shift)]
     return (
         f"**Robustness** of the generator alone ({found['photos']} photos; mean luma in and out over {tone['pairs']} "
-        f"exposures; mean luma and mean change in grey levels of 255)\n\n{_markdown(head, [row])}"
+        f"exposures; mean luma and mean change in grey levels of 255)\n\n{markdown(head, [row])}"
     )
 
 
-def _markdown(head: list[str], rows: list[list[str]]) -> str:
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 

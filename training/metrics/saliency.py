@@ -28,26 +28,27 @@ class Accuracy:
     def __init__(self) -> None:
         import py_sod_metrics as metrics
 
-        both = {"with_dynamic": True, "with_adaptive": False}
-        curves = {"f": metrics.FmeasureHandler, "precision": metrics.PrecisionHandler}
-        curves |= {"recall": metrics.RecallHandler, "fpr": metrics.FPRHandler}
-        self.curves = metrics.FmeasureV2({name: handler(**both) for name, handler in curves.items()})
+        kinds = {"f": metrics.FmeasureHandler, "precision": metrics.PrecisionHandler}
+        kinds |= {"recall": metrics.RecallHandler, "fpr": metrics.FPRHandler}
+        self.curves = {name: kind(with_dynamic=True, with_adaptive=False) for name, kind in kinds.items()}
         self.mae, self.weighted, self.s = metrics.MAE(), metrics.WeightedFmeasure(), metrics.Smeasure()
         self.e = metrics.Emeasure()
-        self.errors: list[float] = []
+        self.metrics = (metrics.FmeasureV2(self.curves), self.mae, self.weighted, self.s, self.e)
         self.areas: list[float] = []
 
     def step(self, saliency: np.ndarray, mask: np.ndarray) -> None:
         """Takes in the map of one photo and its mask, of the same H x W."""
         levels = np.round(255 * saliency).astype(np.uint8)
-        for metric in (self.curves, self.mae, self.weighted, self.s, self.e):
+        for metric in self.metrics:
             metric.step(pred=levels, gt=mask)
         self.areas.append(float(saliency.mean()))
-        self.errors.append(float(self.mae.maes[-1]))
 
-    def best_f(self) -> list[float]:
-        """Each image's F at the threshold that is best for that image."""
-        return [float(curve.max()) for curve in self.curves._metric_handlers["f"].dynamic_results]
+    def per_image(self) -> list[dict[str, float]]:
+        """Each photo's "MAE", the mean of its map ("area"), and its F at the best threshold for it ("max F")."""
+        return [
+            {"MAE": float(error), "area": area, "max F": float(curve.max())}
+            for error, area, curve in zip(self.mae.maes, self.areas, self.curves["f"].dynamic_results, strict=True)
+        ]
 
     def results(self) -> dict[str, float]:
         """The figures over all photos.
@@ -56,15 +57,15 @@ class Accuracy:
         of the photos' F curves; "AUC", the mean of the areas under the photos' ROC curves; "weighted F"; "S-measure"
         (Fan et al., ICCV 2017); "max E".
         """
-        handlers = self.curves._metric_handlers
-        precision, recall = (np.mean(handlers[name].dynamic_results, axis=0) for name in ("precision", "recall"))
-        recalls, false_positives = (np.asarray(handlers[name].dynamic_results) for name in ("recall", "fpr"))
+        curves = {name: np.asarray(handler.dynamic_results) for name, handler in self.curves.items()}
+        precision, recall = (np.mean(curves[name], axis=0) for name in ("precision", "recall"))
+        recalls, false_positives = curves["recall"], curves["fpr"]
         start = np.zeros((len(recalls), 1))
         areas = np.trapezoid(np.hstack([start, recalls]), np.hstack([start, false_positives]), axis=1)
         return {
             "MAE": float(self.mae.get_results()["mae"]),
             "max F (mean P, R)": float((1.3 * precision * recall / np.maximum(0.3 * precision + recall, 1e-9)).max()),
-            "max F (mean F)": float(np.mean(handlers["f"].dynamic_results, axis=0).max()),
+            "max F (mean F)": float(np.mean(curves["f"], axis=0).max()),
             "AUC": float(areas.mean()),
             "weighted F": float(self.weighted.get_results()["wfm"]),
             "S-measure": float(self.s.get_results()["sm"]),
@@ -97,7 +98,7 @@ def accuracy(
 
     Returns:
         "images": how many; "figures": method -> `Accuracy.results`; "per_image", in turn: the stem of the "image",
-        the share of its "mask", and of each method its "MAE", the mean of its map ("area") and its "max F".
+        the share of its "mask", and of each method what `Accuracy.per_image` gives.
 
     Raises:
         SDPGANError: a file cannot be read.
@@ -106,19 +107,16 @@ def accuracy(
     methods = {"S": network} if network is not None else {}
     methods |= {"RBD": robust_background, "MB+": minimum_barrier}
     scores = {name: Accuracy() for name in (*methods, "mean")}
-    mask_areas = []
+    per_image: list[dict[str, Any]] = []
     for image_path, mask_path in tqdm(pairs, desc="saliency", unit="image", leave=False):
         image = pictures.read(image_path)
         mask = pictures.read_mask(mask_path, *image.shape[:2])
         maps = {name: method(image) for name, method in methods.items()}
         maps["mean"] = 0.5 * (maps["RBD"] + maps["MB+"])
-        mask_areas.append(float((mask > 0).mean()))
+        per_image.append({"image": image_path.stem, "mask": float((mask > 0).mean())})
         for name, saliency in maps.items():
             scores[name].step(saliency, mask)
-    per_image: list[dict[str, Any]] = [
-        {"image": path.stem, "mask": area} for (path, _), area in zip(pairs, mask_areas, strict=True)
-    ]
     for name, score in scores.items():
-        for image, error, area, best in zip(per_image, score.errors, score.areas, score.best_f(), strict=True):
-            image[name] = {"MAE": error, "area": area, "max F": best}
+        for image, figures in zip(per_image, score.per_image(), strict=True):
+            image[name] = figures
     return {"images": len(pairs), "figures": {n: s.results() for n, s in scores.items()}, "per_image": per_image}

@@ -67,15 +67,13 @@ class InceptionFeatures:
 
 def load_network(weights: Path | None, layers: list[str], device: torch.device) -> FeatureExtractorBase:
     """torch-fidelity's FID network, giving the features of `layers`; weights and errors as for `InceptionFeatures`."""
+    path = None
     if weights is not None:
         _check_is_plain(weights)
+        path = str(weights)
     try:
         return create_feature_extractor(
-            EXTRACTOR,
-            layers,
-            cuda=False,
-            feature_extractor_weights_path=None if weights is None else str(weights),
-            verbose=False,
+            EXTRACTOR, layers, cuda=False, feature_extractor_weights_path=path, verbose=False
         ).to(device)
     except Exception as error:  # every kind of network failure, and of state dicts that do not fit
         reason = one_line(error)
@@ -104,21 +102,16 @@ def _read_squares(size: int, paths: list[Path]) -> Tensor:
 
 
 def distance(images: Tensor, paintings: Tensor, layer: str, seed: int = 0) -> dict[str, float | int]:
-    """FID and KID between two N x C sets of features of `layer`, with what they were made from.
+    """FID and KID between two N x C sets of features of `layer`, float64, with what they were made from.
 
     KID is the mean over `KID_SUBSETS` random subsets of half of the smaller set, `KID_SUBSET_SIZE` at most; the
     standard deviation is that of the subsets, not of the mean. A set holds at least `MIN_SAMPLES` images.
     """
     subset = min(KID_SUBSET_SIZE, len(images) // 2, len(paintings) // 2)
-    statistics = [fid_features_to_statistics(features.double()) for features in (images, paintings)]
+    statistics = [fid_features_to_statistics(features) for features in (images, paintings)]
     fid = fid_statistics_to_metric(*statistics, verbose=False)
     kid = kid_features_to_metric(
-        images.double(),
-        paintings.double(),
-        kid_subsets=KID_SUBSETS,
-        kid_subset_size=subset,
-        rng_seed=seed,
-        verbose=False,
+        images, paintings, kid_subsets=KID_SUBSETS, kid_subset_size=subset, rng_seed=seed, verbose=False
     )
     return {
         figure("FID", layer): fid["frechet_inception_distance"],

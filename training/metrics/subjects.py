@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from sdpgan_hub.saliency import reference
 from sdpgan_hub.visualization import heat_map
 
 from ..data import pictures
+from ..data.sources import by_stem
 from ..losses.perceptual import PerceptualFeatures
 from . import artifacts, colour
 from . import detail as details
@@ -29,169 +32,178 @@ DETAIL_FIGURES = ("ssim", "gradient_correlation", "content_distance", "detail_ke
 
 @dataclass(frozen=True)
 class Subject:
-    """One photo, what was made of it, and the human mask of what is salient in it, if there is one."""
+    """A photo, what another program made of it, and the human mask of what is salient in it, where they are given."""
 
     name: str
-    photo: Path
-    painting: Path
+    source: Path
+    output: Path | None
     mask: Path | None
+
+    def file(self, folder: Path, version: str) -> Path:
+        """Where `write_subjects` puts it: "photos", or a version of its painting."""
+        return folder / version / f"{self.name}.png"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one process finds out about a `Subject`; see training/metrics."""
+    """What one process finds out about a painting of a `Subject`; see training/metrics."""
 
-    name: str
     region: np.ndarray
     figures: dict[str, Any]
     photo_colours: np.ndarray
     painting_colours: np.ndarray
-    sheet: np.ndarray | None
+
+
+def find_subjects(photos: Path, sources: list[Path], outputs: Path | None, masks: Path | None) -> list[Subject]:
+    """The `sources`, below `photos`, with the outputs and masks of the same relative path, suffixes aside.
+
+    Raises:
+        SDPGANError: two sources share a path, one has no output, or none has a mask.
+    """
+    stems = [path.relative_to(photos).with_suffix("") for path in sources]
+    twins = [stem for stem, count in Counter(stems).items() if count > 1]
+    if twins:
+        raise SDPGANError(f"{photos} holds {twins[0]} with several suffixes; rename all but one.")
+    output_of = by_stem(outputs) if outputs is not None else dict.fromkeys(stems)
+    missing = [stem for stem in stems if stem not in output_of]
+    if missing:
+        raise SDPGANError(
+            f"{outputs} holds nothing made of {missing[0]} ({len(missing)} of {len(stems)} photos are missing); "
+            "files must have the relative path of their photo, suffixes aside."
+        )
+    mask_of = by_stem(masks) if masks is not None else {}
+    if masks is not None and mask_of.keys().isdisjoint(stems):
+        raise SDPGANError(f"No mask in {masks} has the path of a photo in {photos}, suffixes aside.")
+    return [
+        Subject(stem.as_posix(), source, output_of[stem], mask_of.get(stem))
+        for stem, source in zip(stems, sources, strict=True)
+    ]
 
 
 def write_subjects(
-    photos: Path,
-    sources: list[Path],
-    model: SDPGAN | None,
-    shares: dict[str, float | None],
-    given: dict[Path, Path] | None,
-    outputs: Path | None,
-    masks: dict[Path, Path],
-    size: int,
-    folder: Path,
-) -> tuple[dict[str, list[Subject]], int]:
+    subjects: list[Subject], model: SDPGAN | None, shares: dict[str, float | None], size: int, folder: Path
+) -> int:
     """Photos and paintings as PNG files of the same size in `folder`; how many outputs had to be scaled for that.
 
-    There is a set of paintings for each of `shares`: its name -> the share of the photo's detail that a model keeps.
+    There is a version of the painting for each of `shares`: its name -> the share of the photo's detail that a model
+    keeps.
     """
-    stems = [path.relative_to(photos).with_suffix("") for path in sources]
-    twins = {stem for stem in stems if stems.count(stem) > 1} if len(set(stems)) < len(stems) else set()
-    if twins:
-        raise SDPGANError(f"{photos} holds {min(twins)} with several suffixes; rename all but one.")
-    if given is not None:
-        missing = [stem for stem in stems if stem not in given]
-        if missing:
-            raise SDPGANError(
-                f"{outputs} holds nothing made of {missing[0]} ({len(missing)} of {len(stems)} photos are missing); "
-                "files must have the relative path of their photo, suffixes aside."
-            )
-    subjects: dict[str, list[Subject]] = {version: [] for version in shares}
     resized = 0
-    for source, stem in zip(tqdm(sources, desc="paintings", unit="photo", leave=False), stems, strict=True):
-        photo = pictures.read_scaled(source, size)
-        file = stem.with_name(stem.name + ".png")
-        pictures.write(folder / "photos" / file, photo)
+    for subject in tqdm(subjects, desc="paintings", unit="photo", leave=False):
+        photo = pictures.read_scaled(subject.source, size)
+        pictures.write(subject.file(folder, "photos"), photo)
         for version, share in shares.items():
-            if given is None:
+            if subject.output is None:
                 painting = model.stylize(photo, keep_detail=share)
             else:
-                painting = pictures.read(given[stem])
+                painting = pictures.read(subject.output)
                 if painting.shape != photo.shape:
                     resized += 1
                     painting = pictures.scaled(painting, *photo.shape[:2])
-            pictures.write(folder / version / file, painting)
-            subject = Subject(stem.as_posix(), folder / "photos" / file, folder / version / file, masks.get(stem))
-            subjects[version].append(subject)
-    return subjects, resized
+            pictures.write(subject.file(folder, version), painting)
+    return resized
 
 
-def measure(subjects: list[Subject], shown: set[str], workers: int, vgg: PerceptualFeatures) -> Iterator[Measured]:
-    """Every subject measured, in turn; with a strip for the sheet of those whose names are in `shown`."""
-    jobs = [(subject, subject.name in shown) for subject in subjects]
-    bar = tqdm(total=len(jobs), desc="detail, artifacts", unit="photo", leave=False)
+def draw_sheet(subjects: list[Subject], folder: Path) -> np.ndarray:
+    """A column a photo, uint8 H x W x 3: photo, painting, and the saliency reference of both."""
+    columns = []
+    for subject in subjects:
+        images = [pictures.read(subject.file(folder, version)) for version in ("photos", "outputs")]
+        cells = [*images, *(heat_map(reference(image)) for image in images)]
+        columns.append(np.concatenate([pictures.centre_square(cell) for cell in cells]))
+    return pictures.contact_sheet(columns, len(columns))
+
+
+def measure(
+    subjects: list[Subject], folder: Path, versions: Sequence[str], workers: int, vgg: PerceptualFeatures
+) -> dict[str, list[Measured]]:
+    """What is found out about each version of the painting of every subject."""
+    measured: dict[str, list[Measured]] = {version: [] for version in versions}
+    bar = tqdm(total=len(subjects), desc="detail, artifacts", unit="photo", leave=False)
     with bar, contextlib.ExitStack() as stack:
+        run = map
         if workers:
-            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn")))
-            results = pool.map(_measure, jobs)
-        else:
-            results = map(_measure, jobs)
-        for subject, one in zip(subjects, results, strict=True):
-            _add_content_distance(one, subject, vgg)
+            run = stack.enter_context(ProcessPoolExecutor(workers, mp_context=get_context("spawn"))).map
+        results = run(partial(_measure, folder=folder, versions=versions), subjects)
+        for subject, found in zip(subjects, results, strict=True):
+            photo = _features(subject.file(folder, "photos"), vgg)
+            for version, one in zip(versions, found, strict=True):
+                painting = _features(subject.file(folder, version), vgg)
+                for region, distance in details.content_distance(photo, painting, one.region).items():
+                    one.figures[region]["content_distance"] = distance
+                measured[version].append(one)
             bar.update()
-            yield one
-
-
-def _measure(job: tuple[Subject, bool]) -> Measured:
-    subject, shown = job
-    photo, painting = pictures.read(subject.photo), pictures.read(subject.painting)
-    maps = reference(photo), reference(painting)
-    if subject.mask is None:
-        region = details.salient_region(maps[0])
-    else:
-        region = pictures.read_mask(subject.mask, *photo.shape[:2]) > 0
-    checkerboards = artifacts.checkerboard(photo), artifacts.checkerboard(painting)
-    figures = {
-        "mask": "reference" if subject.mask is None else "human",
-        **details.detail(photo, painting, region),
-        "saliency_change": details.saliency_change(*maps),
-        "checkerboard": checkerboards[1],
-        "photo_checkerboard": checkerboards[0],
-        "flat_grain": artifacts.flat_grain(photo, painting),
-        "photo_flat_grain": artifacts.flat_grain(photo, photo),
-        "border_error": artifacts.border_error(photo, painting),
-        "near_constant": artifacts.near_constant(painting),
-        "photo_near_constant": artifacts.near_constant(photo),
-        "chroma": colour.mean_chroma(painting),
-        "photo_chroma": colour.mean_chroma(photo),
-    }
-    cells = None
-    if shown:
-        cells = [photo, painting, heat_map(maps[0]), heat_map(maps[1])]
-        cells = np.concatenate([pictures.centre_square(cell) for cell in cells])
-    colours = artifacts.colour_grid(photo), artifacts.colour_grid(painting)
-    return Measured(subject.name, region, figures, *colours, cells)
+    return measured
 
 
 @torch.inference_mode()
-def _add_content_distance(one: Measured, subject: Subject, vgg: PerceptualFeatures) -> None:
-    device = vgg.mean.device
-    features = []
-    for path in (subject.photo, subject.painting):
-        pixels = torch.from_numpy(pictures.read(path)).permute(2, 0, 1)[None]
-        features.append(vgg(imaging.to_signed(pixels).to(device)))
-    for region, distance in details.content_distance(*features, one.region).items():
-        one.figures[region]["content_distance"] = distance
+def _features(path: Path, vgg: PerceptualFeatures) -> torch.Tensor:
+    pixels = torch.from_numpy(pictures.read(path)).permute(2, 0, 1)[None]
+    return vgg(imaging.to_signed(pixels).to(vgg.mean.device))
 
 
-def detail_figures(measured: list[Measured], subjects: list[Subject]) -> dict[str, Any]:
-    """Means over the photos of `training.metrics.detail`, for the salient region and the background."""
-    result: dict[str, Any] = {}
-    for region in ("salient", "background"):
-        columns = {key: [one.figures[region][key] for one in measured] for key in DETAIL_FIGURES}
-        result[region] = {key: _mean(values) for key, values in columns.items()}
-        result[region]["photos"] = sum(value is not None for value in columns["detail_kept"])
-    result["saliency_change"] = _mean([one.figures["saliency_change"] for one in measured])
-    result["human_masks"] = sum(subject.mask is not None for subject in subjects)
-    result["reference_masks"] = len(subjects) - result["human_masks"]
-    return result
-
-
-def artifact_figures(measured: list[Measured]) -> dict[str, dict[str, float]]:
-    """`training.metrics.artifacts` of the outputs and of the photos: means, and colours over all of them."""
-    result = {}
-    for name, prefix in (("outputs", ""), ("photos", "photo_")):
-        result[name] = {
-            f"checkerboard_{period}": _mean([one.figures[f"{prefix}checkerboard"][period] for one in measured])
-            for period in ("2px", "4px", "levels")
+def _measure(subject: Subject, folder: Path, versions: Sequence[str]) -> list[Measured]:
+    photo = pictures.read(subject.file(folder, "photos"))
+    photo_map = reference(photo)
+    if subject.mask is None:
+        region = details.salient_region(photo_map)
+    else:
+        region = pictures.read_mask(subject.mask, *photo.shape[:2]) > 0
+    of_the_photo = {f"photo_{name}": value for name, value in _of_one_image(photo, photo).items()}
+    measured = []
+    for version in versions:
+        painting = pictures.read(subject.file(folder, version))
+        painting_map = reference(painting)
+        figures = {
+            "mask": "reference" if subject.mask is None else "human",
+            **details.detail(photo, painting, region),
+            "saliency_change": details.saliency_change(photo_map, painting_map),
+            **_of_one_image(painting, photo),
+            "border_error": artifacts.border_error(photo, painting),
+            **of_the_photo,
         }
-        result[name]["flat_grain"] = _mean([one.figures[f"{prefix}flat_grain"] for one in measured])
-        result[name]["near_constant_share"] = _mean([one.figures[f"{prefix}near_constant"] for one in measured])
-    result["outputs"]["border_error"] = _mean([one.figures["border_error"] for one in measured])
-    grids = [np.concatenate([getattr(one, key) for one in measured]) for key in ("photo_colours", "painting_colours")]
-    result["outputs"] |= artifacts.colour_shift(*grids)
-    return result
+        measured.append(Measured(region, figures, artifacts.colour_grid(photo), artifacts.colour_grid(painting)))
+    return measured
 
 
-def colour_figures(measured: list[Measured], paintings: list[float]) -> dict[str, float | None]:
-    """Mean chroma of the outputs, the photos and the paintings, and the outputs' as a share of the paintings'."""
-    means = {
-        "outputs": _mean([one.figures["chroma"] for one in measured]),
-        "photos": _mean([one.figures["photo_chroma"] for one in measured]),
-        "paintings": _mean(paintings),
+def _of_one_image(image: np.ndarray, photo: np.ndarray) -> dict[str, Any]:
+    """What is measured of a painting and of its photo alike."""
+    return {
+        "checkerboard": artifacts.checkerboard(image),
+        "flat_grain": artifacts.flat_grain(photo, image),
+        "near_constant": artifacts.near_constant(image),
+        "chroma": colour.mean_chroma(image),
     }
-    return means | {"ratio": means["outputs"] / means["paintings"] if means["paintings"] > 0 else None}
 
 
-def _mean(values: list[float | None]) -> float | None:
-    present = [float(value) for value in values if value is not None]
-    return float(np.mean(present)) if present else None
+def means(measured: list[Measured], painting_chroma: list[float]) -> dict[str, Any]:
+    """Over all photos: "detail" in both regions, "artifacts" of outputs and photos, and "colour", the mean chroma.
+
+    painting_chroma: that of each of the paintings that the style should come close to.
+    """
+
+    def mean(key: str, of: str | None = None) -> float | None:
+        values = [one.figures[key] if of is None else one.figures[key][of] for one in measured]
+        present = [float(value) for value in values if value is not None]
+        return float(np.mean(present)) if present else None
+
+    detail: dict[str, Any] = {}
+    for region in ("salient", "background"):
+        detail[region] = {key: mean(region, key) for key in DETAIL_FIGURES}
+        detail[region]["photos"] = sum(one.figures[region]["detail_kept"] is not None for one in measured)
+    human = sum(one.figures["mask"] == "human" for one in measured)
+    detail |= {
+        "saliency_change": mean("saliency_change"),
+        "human_masks": human,
+        "reference_masks": len(measured) - human,
+    }
+    found = {}
+    for name, prefix in (("outputs", ""), ("photos", "photo_")):
+        found[name] = {f"checkerboard_{of}": mean(f"{prefix}checkerboard", of) for of in ("2px", "4px", "levels")}
+        found[name]["flat_grain"] = mean(f"{prefix}flat_grain")
+        found[name]["near_constant_share"] = mean(f"{prefix}near_constant")
+    grids = [np.concatenate([getattr(one, key) for one in measured]) for key in ("photo_colours", "painting_colours")]
+    found["outputs"] |= {"border_error": mean("border_error"), **artifacts.colour_shift(*grids)}
+    chroma = {"outputs": mean("chroma"), "photos": mean("photo_chroma"), "paintings": float(np.mean(painting_chroma))}
+    ratio = chroma["outputs"] / chroma["paintings"] if chroma["paintings"] > 0 else None
+    return {"detail": detail, "artifacts": found, "colour": chroma | {"ratio": ratio}}
