@@ -103,10 +103,10 @@ def card_keywords(facts: dict[str, Any]) -> dict[str, Any]:
         f"{config['upsampling']} up-sampling",
         "weights of Eq. 1": _weights(config),
         "left out": ", ".join(left_out) or "nothing",
-        "D": f"{config['discriminator']}, {config['adversarial_loss']}; right on {_accuracy(facts['numbers'])}",
+        "D": f"{config['discriminator']}, {config['adversarial_loss']}; {_accuracy(facts['numbers'])}",
         "S": "trained with G" if config["train_saliency"] else "as it came with the first weights",
         "learning rate": f"{config['learning_rate']}, of D {config['discriminator_learning_rate']}, x "
-        f"{config['lr_gamma']} at {config['lr_milestones']} of the adversarial steps planned",
+        f"{config['lr_gamma']} at {list(config['lr_milestones'])} of the adversarial steps planned",
         "moving average": f"decay {config['ema_decay']}" if config["use_ema"] else "none",
         "VGG-19": facts["vgg_weights"],
         "hardware": f"{facts['hardware']}, {facts['processes']} process(es), precision {facts['mixed_precision']}",
@@ -151,7 +151,7 @@ def _accuracy(numbers: dict[str, float]) -> str:
     names = {"painting": "paintings", "edge_blurred": "edge-blurred paintings", "generated": "results"}
     found = {name: numbers.get(f"discriminator_accuracy/{kind}") for kind, name in names.items()}
     shares = [f"{share:.0%} of {name}" for name, share in found.items() if share is not None]
-    return ", ".join(shares) or "nothing yet: it was not trained"
+    return f"right on {', '.join(shares)}" if shares else "not trained in this run"
 
 
 def _public_style(arguments: argparse.Namespace) -> str | None:
