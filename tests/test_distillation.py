@@ -124,7 +124,9 @@ def test_a_student_comes_close_to_its_teacher(trainer, teacher: Path):
     assert after < 0.6 * before, (before, after)
     shipped = SDPGAN.from_pretrained(one.output)
     assert shipped.config["residual_blocks"] == 2
-    assert "distillation" not in shipped.config and "w_distill" in (one.output / "README.md").read_text()
+    card = (one.output / "README.md").read_text()
+    assert "distillation" not in shipped.config and "w_distill" in card
+    assert "| D | patch, bce; not trained in this run |" in card
 
 
 def test_a_distillation_without_a_teacher_is_refused(launcher, tmp_path: Path):
