@@ -28,7 +28,7 @@ import numpy as np
 
 try:
     import av
-except ImportError:  # `stylize` says so
+except ModuleNotFoundError:  # `stylize` says so
     pass
 
 from . import __version__
@@ -95,8 +95,11 @@ def stylize(
     source, target = Path(source), Path(target)
     if not can_read_video():
         raise SDPGANError(f"{source} is a video, which takes another library: {INSTALL_VIDEO}.")
+    format = VIDEO_FORMATS.get(target.suffix.lower())
+    if format is None:
+        raise SDPGANError(f"{target} cannot hold a video; give it one of the suffixes {', '.join(VIDEO_FORMATS)}.")
     with _errors(source):
-        film = Film(source, VIDEO_FORMATS[target.suffix.lower()])
+        film = Film(source, format)
     with film.container:
         film.check_holds(target)
         with _Work(source, target, film, settings) as work:

@@ -331,6 +331,7 @@ def test_an_output_that_holds_no_film_is_one_sentence(here, tiny, capsys, output
     said = refused(capsys, "stylize", "in.mp4", "-o", output, "--style", str(tiny))
     assert said.startswith("sdpgan stylize: error: ")  # before a style is loaded
     assert output in said and ".mkv" in said
+    refusal(lambda: video.stylize("in.mp4", output, leave, ""), output, ".mkv")
 
 
 def test_sound_that_the_output_cannot_hold_is_one_sentence_before_painting(here, tiny, capsys):
