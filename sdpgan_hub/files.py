@@ -26,7 +26,7 @@ import PIL.Image
 from PIL import ExifTags, ImageFile, ImageOps, IptcImagePlugin
 
 from . import color
-from .errors import SDPGANError, SDPGANWarning, one_line
+from .errors import SDPGANError, SDPGANWarning
 
 UNFINISHED = ".unfinished"
 """The suffix of a file that is being written."""
@@ -122,7 +122,7 @@ def image_errors(name: str) -> Iterator[None]:
             f"{name} has more pixels than Pillow decodes; shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS."
         ) from error
     except Exception as error:  # a broken file makes Pillow's decoders raise anything
-        raise SDPGANError(f"{name} cannot be decoded; is it whole? ({one_line(error)})") from error
+        raise SDPGANError(f"{name} cannot be decoded; is it whole? ({_first_line(error)})") from error
 
 
 @contextmanager
@@ -409,6 +409,10 @@ def can_read_video() -> bool:
 
 def _name(source: Source) -> str:
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else "The image"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _explained(error: PIL.UnidentifiedImageError, source: Source, name: str) -> SDPGANError:
