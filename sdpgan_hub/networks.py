@@ -161,6 +161,19 @@ class Down(nn.Sequential):
         convolution = layer(inputs, outputs, kernel, stride, bias=normalization == "pixel")
         super().__init__(*blur, *_block(convolution, outputs, normalization))
 
+    def forward(self, x: Tensor, joined: Tensor | None = None) -> Tensor:
+        """Of x, or of x and `joined` as if concatenated: convolved apart, since copying them takes a CPU longer."""
+        for layer in self:
+            if joined is None:
+                x = layer(x)
+            elif isinstance(layer, nn.Conv2d):
+                weights = layer.weight.split([x.shape[1], joined.shape[1]], dim=1)
+                x = layer._conv_forward(x, weights[0], layer.bias) + layer._conv_forward(joined, weights[1], None)
+                joined = None
+            else:
+                x, joined = layer(x), layer(joined)
+        return x
+
 
 class BilinearConvolution(nn.Conv2d):
     """Bilinear resizing by 2 and a k3 convolution with replication padding, computed before resizing.
@@ -206,13 +219,15 @@ class OutputConvolution(nn.Conv2d):
     """k7 s1 with reflection padding to one or three maps; N x C x H x W to N x C' x H x W.
 
     Each column of the kernel is convolved on its own and the results are added. A CPU computes 8 or 16 maps at a time,
-    so 7 or 21 maps of columns waste less of it than 1 or 3 maps.
+    so 7 or 21 maps of columns waste less of it than 1 or 3 maps. In bfloat16 adding costs more than that saves.
     """
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs, 7, padding=3, padding_mode="reflect")
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.dtype == torch.bfloat16:
+            return super().forward(x)
         columns = self.weight.movedim(3, 1).flatten(0, 1).unsqueeze(3)
         each = F.conv2d(F.pad(x, (0, 0, 3, 3), mode="reflect"), columns)
         each = F.pad(each, (3, 3, 0, 0), mode="reflect").unflatten(1, (self.out_channels, 7))
@@ -317,9 +332,9 @@ class Generator(nn.Module):
 
     Attributes:
         reach: how far, in pixels, a result depends on the image, the norms' statistics aside.
-        bf16: whether the convolutions of residual blocks and up-sampling take bfloat16 on a CPU, in evaluation mode and
-            without gradients. By default where the processor has AMX, which takes half of the time so. False gives
-            float32 on every machine.
+        bf16: whether the convolutions of residual blocks, up-sampling and output take bfloat16 on a CPU, in evaluation
+            mode and without gradients. By default where the processor has AMX, which takes half of the time so. False
+            gives float32 on every machine.
     """
 
     def __init__(
@@ -371,23 +386,30 @@ class Generator(nn.Module):
         check_size(image)
         if self.feature_concatenation and saliency_features is None:
             raise SDPGANError("This generator was built with feature_concatenation; give it SaliencyNetwork.encode(x).")
+        features = saliency_features if self.feature_concatenation and saliency_features is not None else [None] * 3
         x = self.down1(image)
-        for level, layer in enumerate((self.down2, self.down3, self.join)):
-            if self.feature_concatenation and saliency_features is not None:
-                joined = saliency_features[level].to(x.dtype)
-                if joined.shape[-2:] != x.shape[-2:]:
-                    joined = F.interpolate(joined, x.shape[-2:], mode="bilinear")
-                x = torch.cat([x, joined], dim=1)
-            x = layer(x)
+        for layer, joined in zip((self.down2, self.down3), features, strict=False):
+            x = layer(x, _resized_to(x, joined))
+        joined = _resized_to(x, features[2])
+        x = self.join(x if joined is None else torch.cat([x, joined], dim=1))
         plain = x.dtype == torch.float32 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
         if self.bf16 and plain and not (self.training or torch.is_grad_enabled()):
             # the sums of the residual blocks stay float32, and so do all layers that feed them: rounded there, single
             # pixels of a painting differ by 50 grey levels
             with torch.autocast("cpu", torch.bfloat16):
-                x = self.up(self.residual(x)).float()
+                x = self.output[0](self.up(self.residual(x))).float()
         else:
-            x = self.up(self.residual(x))
-        return self.output(x)
+            x = self.output[0](self.up(self.residual(x)))
+        return self.output[1](x)
+
+
+def _resized_to(x: Tensor, features: Tensor | None) -> Tensor | None:
+    """Features of a smaller copy at the size and in the dtype of x."""
+    if features is not None:
+        features = features.to(x.dtype)
+        if features.shape[-2:] != x.shape[-2:]:
+            features = F.interpolate(features, x.shape[-2:], mode="bilinear")
+    return features
 
 
 class Discriminator(nn.Module):

@@ -141,6 +141,18 @@ def test_the_output_convolution_is_a_reflection_padded_k7_convolution(maps: int)
     layer, x = OutputConvolution(2, maps).double(), torch.randn(2, 2, 9, 5).double()
     expected = F.conv2d(F.pad(x, (3, 3, 3, 3), mode="reflect"), layer.weight, layer.bias)
     torch.testing.assert_close(layer(x), expected)
+    rounded = layer.bfloat16()(x.bfloat16()).double()  # which takes another way
+    assert 0 < (rounded - expected).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("antialiasing", [False, True])
+@pytest.mark.parametrize("normalization", ["instance", "pixel"])
+@torch.no_grad()
+def test_down_takes_two_maps_as_if_they_were_concatenated(normalization: str, antialiasing: bool):
+    torch.manual_seed(0)
+    layer = Down(5, 4, 3, 2, normalization, antialiasing).double()
+    x, joined = torch.randn(2, 2, 9, 12).double(), torch.randn(2, 3, 9, 12).double()
+    torch.testing.assert_close(layer(x, joined), nn.Sequential.forward(layer, torch.cat([x, joined], dim=1)))
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -196,7 +208,7 @@ def test_bf16_is_for_convolutions_after_the_last_concatenation(monkeypatch):
         painting = model(image())
     rounded = {name for name, dtype in outputs.items() if dtype == torch.bfloat16}
     sums = {name for name in outputs if name.startswith("residual") and name.count(".") < 2}
-    assert rounded == {name for name in outputs if name.startswith(("residual", "up"))} - sums
+    assert rounded == {name for name in outputs if name.startswith(("residual", "up", "output.0"))} - sums
     model.bf16 = False
     with torch.no_grad():
         exact = model(image())
