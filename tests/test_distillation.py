@@ -12,7 +12,7 @@ from training_fixtures import batch_of
 from sdpgan_hub import SDPGAN
 from sdpgan_hub.filters import crop_and_resize
 from training.losses import discriminators
-from training.losses.objective import with_strong_colors
+from training.losses.objective import with_hues, with_strong_colors
 from training.run import initial_style
 from training.run.arguments import read_command_line
 
@@ -95,14 +95,15 @@ def test_the_teachers_chroma_is_multiplied_by_one_factor_where_people_look_and_b
     assert np.abs(taught - given[0]).mean() > 0.01
 
 
-def test_what_is_taught_has_the_photos_strong_colors(trainer, teacher: Path):
-    settings = LITE | {"distill_color": 0.8, "crop_size": 64, "image_size": 64}
+@pytest.mark.parametrize("key, colored", [("distill_color", with_strong_colors), ("distill_hue", with_hues)])
+def test_what_is_taught_has_the_photos_colors(trainer, teacher: Path, key: str, colored):
+    settings = LITE | {key: 0.8, "crop_size": 64, "image_size": 64}
     one = trainer("--initial_style", str(teacher), initialization_epochs=1, **settings)
     batch, seen, given = batch_of(one), [], []
     one.model.register_forward_hook(lambda module, inputs, output: seen.append(output[0].detach()[:2]))
     one.step.teacher.register_forward_hook(lambda module, inputs, output: given.append(output[0]))
     loss = one.backward(batch)["loss/distill"]
-    taught = with_strong_colors(given[0], batch["photo"], 0.8).clamp(-1, 1)
+    taught = colored(given[0], batch["photo"], 0.8).clamp(-1, 1)
     assert loss.item() == pytest.approx((seen[-1] - taught).abs().mean().item(), rel=1e-4)
     assert (taught - given[0]).abs().mean() > 0.01
 

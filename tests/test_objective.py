@@ -131,7 +131,7 @@ def test_less_chroma_is_the_luma_and_a_share_of_the_rest():
     np.testing.assert_allclose(objective.with_chroma(image, 0.4).numpy(), expected, rtol=1e-6)
 
 
-def test_a_strong_color_of_the_photo_replaces_the_paintings_and_a_weak_one_does_not():
+def test_a_strong_color_of_the_photo_replaces_the_paintings_and_a_weak_one_gives_its_chroma_alone():
     painting, photo = 0.3 * logits(0, 1, 3, 24, 40), torch.zeros(1, 3, 24, 40, dtype=torch.float64)
     photo[..., :20] = torch.tensor([0.9, -0.5, -0.4])[:, None, None]
     photo[..., 20:] = torch.tensor([0.3, 0.1, 0.0])[:, None, None]
@@ -155,3 +155,8 @@ def test_a_strong_color_of_the_photo_replaces_the_paintings_and_a_weak_one_does_
     result = objective.with_strong_colors(painting, photo, 0.8).numpy()
     np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-7)
     assert np.array_equal(result[..., 32:], p[..., 32:]) and w[..., :8].min() == 1
+    w = np.clip((distance - 0.1) / 0.3, 0, 1)[:, None]
+    change = blurred(x - p)
+    change -= np.einsum("c,ncyx->nyx", [0.299, 0.587, 0.114], change)[:, None]
+    result = objective.with_hues(painting, photo, 0.8).numpy()
+    np.testing.assert_allclose(result, p + 0.8 * w**2 * (3 - 2 * w) * change, rtol=1e-5, atol=1e-6)

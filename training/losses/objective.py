@@ -29,7 +29,9 @@ SHIFT_MARGIN = 16
 """Pixels at the border where a photo and its shifted copy see different things."""
 STRONG_COLOR = (0.4, 0.9)
 """Distance of a colour from its luma, in the scale of [-1, 1], from which it is taken over in part, and fully."""
-STRONG_COLOR_SIGMA = 3
+WEAK_COLOR = (0.1, 0.4)
+"""The same where chroma alone is taken over."""
+COLOR_SIGMA = 3
 """Of the Gaussian, in pixels, that keeps the strokes of a painting which takes over a photo's colours."""
 
 
@@ -148,11 +150,25 @@ def with_strong_colors(painting: Tensor, photo: Tensor, share: float) -> Tensor:
         photo: of the same shape.
         share: 0 (P as it is) to 1.
     """
-    broad = blurred(photo, STRONG_COLOR_SIGMA)
-    distance = (broad - luma(broad)).norm(dim=1, keepdim=True)
-    low, high = STRONG_COLOR
-    place = ((distance - low) / (high - low)).clamp(0, 1)
-    return painting + share * place**2 * (3 - 2 * place) * blurred(photo - painting, STRONG_COLOR_SIGMA)
+    return painting + share * _colored(photo, STRONG_COLOR) * blurred(photo - painting, COLOR_SIGMA)
+
+
+def with_hues(painting: Tensor, photo: Tensor, share: float) -> Tensor:
+    """A painting P of the photo x in which what has a colour keeps it, in P's lights: P + share w (d - Y(d)).
+
+    d is blur(x - P), Y the luma, and w goes from 0 to 1 between the two distances of `WEAK_COLOR`. So grass stays green
+    in the palette of a painter who has no meadows. The arguments are those of `with_strong_colors`.
+    """
+    change = blurred(photo - painting, COLOR_SIGMA)
+    return painting + share * _colored(photo, WEAK_COLOR) * (change - luma(change))
+
+
+def _colored(photo: Tensor, distances: tuple[float, float]) -> Tensor:
+    """Smoothly 0 to 1 where blur(x) is between these distances from its luma, N x 1 x H x W."""
+    broad = blurred(photo, COLOR_SIGMA)
+    low, high = distances
+    place = (((broad - luma(broad)).norm(dim=1, keepdim=True) - low) / (high - low)).clamp(0, 1)
+    return place**2 * (3 - 2 * place)
 
 
 def content_weight(w_con: float, epoch: int, decay: float = 0.96, decay_epochs: int = 10) -> float:

@@ -110,6 +110,8 @@ class Step:
             taught = objective.with_chroma(taught, self.taught_chroma(batch, saliency, taught))
             if config.distill_color:
                 taught = objective.with_strong_colors(taught, batch["photo"], config.distill_color)
+            if config.distill_hue:
+                taught = objective.with_hues(taught, batch["photo"], config.distill_hue)
             taught = taught.clamp(-1, 1)
             terms["distill"] = objective.distillation_loss(stylized, taught)
         self.backpropagate(terms, weights, losses)

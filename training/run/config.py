@@ -36,7 +36,11 @@ RANGES: tuple[tuple[str, Callable[[typing.Any], bool], str], ...] = (
         "two widths, each 0 or an odd number of pixels from 3 to 15",
     ),
     ("mask_peak", lambda value: 1 <= value < math.inf, "a number from 1 up (the paper's is 2)"),
-    ("keep_detail tone_jitter identity_chroma distill_color", lambda value: 0 <= value <= 1, "a number from 0 to 1"),
+    (
+        "keep_detail tone_jitter identity_chroma distill_color distill_hue",
+        lambda value: 0 <= value <= 1,
+        "a number from 0 to 1",
+    ),
     (
         "photo_scales painting_scales",
         lambda value: len(value) == 2 and 0 < value[0] <= value[1],
@@ -131,6 +135,8 @@ class TrainingConfig:
     """What the chroma of T(x) is multiplied with: where S's map is 1, and where it is 0 or there is no S."""
     distill_color: float = 0.0
     """How much of the photo's strong colours T(x) takes over (`objective.with_strong_colors`): 0 to 1."""
+    distill_hue: float = 0.0
+    """How much of the photo's chroma T(x) takes over where there is any (`objective.with_hues`): 0 to 1."""
     saliency_mask: bool = True
     """False: L_con without the mask of Eq. 4 (Fig. 9 (d)); without `saliency_network` too, what ref. [8] minimises."""
     mask_peak: float = 2.0
