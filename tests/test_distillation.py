@@ -12,7 +12,7 @@ from training_fixtures import batch_of
 from sdpgan_hub import SDPGAN
 from sdpgan_hub.filters import crop_and_resize
 from training.losses import discriminators
-from training.losses.objective import with_hues, with_strong_colors
+from training.losses.objective import with_hues, with_lights, with_strong_colors
 from training.run import initial_style
 from training.run.arguments import read_command_line
 
@@ -95,11 +95,15 @@ def test_the_teachers_chroma_is_multiplied_by_one_factor_where_people_look_and_b
     assert np.abs(taught - given[0]).mean() > 0.01
 
 
-@pytest.mark.parametrize("key, colored", [("distill_color", with_strong_colors), ("distill_hue", with_hues)])
+@pytest.mark.parametrize(
+    "key, colored",
+    [("distill_color", with_strong_colors), ("distill_hue", with_hues), ("distill_light", with_lights)],
+)
 def test_what_is_taught_has_the_photos_colors(trainer, teacher: Path, key: str, colored):
     settings = LITE | {key: 0.8, "crop_size": 64, "image_size": 64}
     one = trainer("--initial_style", str(teacher), initialization_epochs=1, **settings)
     batch, seen, given = batch_of(one), [], []
+    batch["photo"][:, :, :32] = 0.85 + batch["photo"][:, :, :32] / 8  # nearly white
     one.model.register_forward_hook(lambda module, inputs, output: seen.append(output[0].detach()[:2]))
     one.step.teacher.register_forward_hook(lambda module, inputs, output: given.append(output[0]))
     loss = one.backward(batch)["loss/distill"]

@@ -31,6 +31,10 @@ STRONG_COLOR = (0.4, 0.9)
 """Distance of a colour from its luma, in the scale of [-1, 1], from which it is taken over in part, and fully."""
 WEAK_COLOR = (0.1, 0.4)
 """The same where chroma alone is taken over."""
+BRIGHT = (0.5, 0.95)
+"""Lumas, in [-1, 1], from which one is taken over in part, and fully."""
+LIGHT_SIGMA = 6
+"""Of the Gaussian, in pixels, that keeps the strokes of a painting which takes over a photo's lights."""
 COLOR_SIGMA = 3
 """Of the Gaussian, in pixels, that keeps the strokes of a painting which takes over a photo's colours."""
 
@@ -163,11 +167,26 @@ def with_hues(painting: Tensor, photo: Tensor, share: float) -> Tensor:
     return painting + share * _colored(photo, WEAK_COLOR) * (change - luma(change))
 
 
+def with_lights(painting: Tensor, photo: Tensor, share: float) -> Tensor:
+    """A painting P of the photo x in which what is white stays white: P + share w blur(Y(x) - Y(P)).
+
+    Y is the luma, and w goes from 0 to 1 between the two lumas of `BRIGHT` of blur(x), with the Gaussian of
+    `LIGHT_SIGMA`. So a sun shines in the palette of a painter who has no white. The arguments are those of
+    `with_strong_colors`; H and W are at least 32.
+    """
+    change = blurred(luma(photo - painting), LIGHT_SIGMA)
+    return painting + share * _smoothly(blurred(luma(photo), LIGHT_SIGMA), BRIGHT) * change
+
+
 def _colored(photo: Tensor, distances: tuple[float, float]) -> Tensor:
     """Smoothly 0 to 1 where blur(x) is between these distances from its luma, N x 1 x H x W."""
     broad = blurred(photo, COLOR_SIGMA)
-    low, high = distances
-    place = (((broad - luma(broad)).norm(dim=1, keepdim=True) - low) / (high - low)).clamp(0, 1)
+    return _smoothly((broad - luma(broad)).norm(dim=1, keepdim=True), distances)
+
+
+def _smoothly(values: Tensor, between: tuple[float, float]) -> Tensor:
+    low, high = between
+    place = ((values - low) / (high - low)).clamp(0, 1)
     return place**2 * (3 - 2 * place)
 
 

@@ -108,10 +108,13 @@ class Step:
             with torch.no_grad(), self.accelerator.autocast():
                 taught = self.teacher(*(one if one is None else one[:count] for one in inputs))[0].float()
             taught = objective.with_chroma(taught, self.taught_chroma(batch, saliency, taught))
-            if config.distill_color:
-                taught = objective.with_strong_colors(taught, batch["photo"], config.distill_color)
-            if config.distill_hue:
-                taught = objective.with_hues(taught, batch["photo"], config.distill_hue)
+            for share, colored in (
+                (config.distill_color, objective.with_strong_colors),
+                (config.distill_hue, objective.with_hues),
+                (config.distill_light, objective.with_lights),
+            ):
+                if share:
+                    taught = colored(taught, batch["photo"], share)
             taught = taught.clamp(-1, 1)
             terms["distill"] = objective.distillation_loss(stylized, taught)
         self.backpropagate(terms, weights, losses)
