@@ -37,7 +37,7 @@ RANGES: tuple[tuple[str, Callable[[typing.Any], bool], str], ...] = (
     ),
     ("mask_peak", lambda value: 1 <= value < math.inf, "a number from 1 up (the paper's is 2)"),
     (
-        "keep_detail tone_jitter identity_chroma distill_color distill_hue distill_light",
+        "keep_detail tone_jitter identity_chroma distill_color distill_hue distill_light distill_grain",
         lambda value: 0 <= value <= 1,
         "a number from 0 to 1",
     ),
@@ -139,6 +139,8 @@ class TrainingConfig:
     """How much of the photo's chroma T(x) takes over where there is any (`objective.with_hues`): 0 to 1."""
     distill_light: float = 0.0
     """How much of the photo's luma T(x) takes over where that is bright (`objective.with_lights`): 0 to 1."""
+    distill_grain: float = 0.0
+    """Height of the grain that T(x) is rid of (`objective.without_grain`), in the scale of [-1, 1]."""
     saliency_mask: bool = True
     """False: L_con without the mask of Eq. 4 (Fig. 9 (d)); without `saliency_network` too, what ref. [8] minimises."""
     mask_peak: float = 2.0
