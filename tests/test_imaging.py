@@ -82,15 +82,12 @@ def test_numpy_and_tensor_alpha_is_kept_bit_by_bit():
     assert torch.equal(back_and_forth(tensor)[3], torch.from_numpy(alpha))
 
 
-@pytest.mark.parametrize("make", [lambda grey: grey, lambda grey: grey[..., None]])
-def test_a_grey_array_is_read_as_three_equal_channels(photo, make):
+def test_a_grey_image_is_read_as_three_equal_channels(photo):
     grey = photo[..., 0]
-    np.testing.assert_array_equal(back_and_forth(make(grey)), np.dstack([grey] * 3))
-
-
-def test_a_grey_tensor_is_read_as_three_equal_channels(photo):
-    grey = torch.from_numpy(photo[..., 0].copy())[None]
-    assert torch.equal(back_and_forth(grey), grey.expand(3, -1, -1))
+    for array in (grey, grey[..., None]):
+        np.testing.assert_array_equal(back_and_forth(array), np.dstack([grey] * 3))
+    tensor = torch.from_numpy(grey.copy())[None]
+    assert torch.equal(back_and_forth(tensor), tensor.expand(3, -1, -1))
 
 
 def test_arrays_that_are_read_only_or_strided_or_mirrored_are_read(photo):
