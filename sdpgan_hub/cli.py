@@ -453,7 +453,7 @@ def _rgb(image: Image.Image) -> np.ndarray:
     """A PIL image of any mode as the networks see it, uint8 H x W x 3."""
     from . import imaging
 
-    return imaging.from_signed(imaging.read(image).signed)[0].permute(1, 2, 0).numpy()
+    return imaging.channels_last(imaging.from_signed(imaging.read(image).signed)[0])
 
 
 class Jobs(list[Job]):

@@ -122,7 +122,8 @@ def image_errors(name: str) -> Iterator[None]:
             f"{name} has more pixels than Pillow decodes; shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS."
         ) from error
     except Exception as error:  # a broken file makes Pillow's decoders raise anything
-        raise SDPGANError(f"{name} cannot be decoded; is it whole? ({_first_line(error)})") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SDPGANError(f"{name} cannot be decoded; is it whole? ({reason})") from error
 
 
 @contextmanager
@@ -409,10 +410,6 @@ def can_read_video() -> bool:
 
 def _name(source: Source) -> str:
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else "The image"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _explained(error: PIL.UnidentifiedImageError, source: Source, name: str) -> SDPGANError:

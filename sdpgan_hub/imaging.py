@@ -131,12 +131,12 @@ def _read_pil(image: PIL.Image.Image, name: str) -> Picture:
     values, alpha = pixels(image, name)
 
     def restore(signed: Tensor) -> PIL.Image.Image:
-        result = PIL.Image.fromarray(_channels_last(from_signed(signed)[0]))
+        result = PIL.Image.fromarray(channels_last(from_signed(signed)[0]))
         if alpha is not None:
             result.putalpha(PIL.Image.fromarray(alpha))
         return result
 
-    stored = _channels_first(values)
+    stored = channels_first(values)
     if alpha is None:
         return Picture(stored, restore)
     seen = torch.tensor(alpha)
@@ -155,10 +155,10 @@ def _read_numpy(image: np.ndarray) -> Picture:
     if image.dtype.name not in _NUMPY_DTYPES:
         raise SDPGANError(f"The NumPy image is of {image.dtype.name}; give uint8, uint16, or floats in [0, 1].")
     native = image.astype(image.dtype.newbyteorder("="), copy=False)
-    picture = _read_tensor(_channels_first(native[..., None] if image.ndim == 2 else native)[0], "The NumPy image")
+    picture = _read_tensor(channels_first(native[..., None] if image.ndim == 2 else native)[0], "The NumPy image")
 
     def restore(signed: Tensor) -> np.ndarray:
-        return _channels_last(picture.restore(signed)).astype(image.dtype, copy=False)
+        return channels_last(picture.restore(signed)).astype(image.dtype, copy=False)
 
     return replace(picture, restore=restore)
 
@@ -212,10 +212,11 @@ def _without_hidden(values: Tensor, alpha: Tensor) -> Tensor:
     return from_signed(torch.lerp(fill, signed, torch.from_numpy(share).to(signed)), values.dtype)
 
 
-def _channels_first(values: np.ndarray) -> Tensor:
+def channels_first(values: np.ndarray) -> Tensor:
     """H x W x C values to 1 x C x H x W."""
     return torch.from_numpy(np.array(values.transpose(2, 0, 1), order="C"))[None]
 
 
-def _channels_last(image: Tensor) -> np.ndarray:
+def channels_last(image: Tensor) -> np.ndarray:
+    """The inverse of `channels_first`, of one image: C x H x W to H x W x C."""
     return np.ascontiguousarray(image.cpu().numpy().transpose(1, 2, 0))

@@ -84,7 +84,7 @@ class Scene:
         [-1, 1], float32.
         """
         signed = imaging.to_signed(photo).expand(-1, 3, -1, -1)
-        frame = np.ascontiguousarray(imaging.from_signed(signed)[0].permute(1, 2, 0).cpu().numpy())
+        frame = imaging.channels_last(imaging.from_signed(signed)[0])
         self._flow = self._sure = None
         if self._photo is not None and self._photo.shape == frame.shape:
             flow, sure = flow_between(frame, self._photo)
@@ -99,7 +99,7 @@ class Scene:
             self._sure = self._sure * _alike(_difference(frame, self._eased, self._flow))
             self._eased = self._mixed(frame.astype(np.float32), self._eased)
         self._photo = frame
-        return imaging.to_signed(_tensor(self._eased / 255)).to(photo.device)
+        return imaging.to_signed(imaging.channels_first(self._eased / 255)).to(photo.device)
 
     def eased(self, map_: Tensor) -> Tensor:
         """S's map of this frame, 1 x 1 x h x w in [-1, 1], after those before, which have moved with the picture."""
@@ -132,7 +132,7 @@ class Scene:
         own = painting[0].float().permute(1, 2, 0).cpu().numpy()
         self._painting = own if self._painting is None else self._mixed(own, self._painting)
         np.clip(self._painting, -1, 1, out=self._painting)
-        return _tensor(self._painting).to(painting.device)
+        return imaging.channels_first(self._painting).to(painting.device)
 
     def _mixed(self, own: np.ndarray, before: np.ndarray) -> np.ndarray:
         apart = np.linalg.norm(self._flow - _most(self._flow), axis=-1)
@@ -215,8 +215,3 @@ def _difference(photo: np.ndarray, before: np.ndarray, flow: np.ndarray) -> np.n
     """H x W in [0, 1]: what differs around each pixel of two photos along the flow."""
     difference = np.abs(warped(before, flow).astype(np.float32) - photo).mean(-1) / 255
     return cv2.GaussianBlur(difference, (0, 0), 2)
-
-
-def _tensor(image: np.ndarray) -> Tensor:
-    """H x W x 3 to 1 x 3 x H x W."""
-    return torch.from_numpy(image).permute(2, 0, 1)[None].contiguous()

@@ -153,15 +153,10 @@ class _Handler(BaseHTTPRequestHandler):
     routes: tuple[tuple[str, str, str], ...] = ()
     hub: LoopbackHub
 
-    def do_GET(self) -> None:
-        self._dispatch()
-
-    do_HEAD = do_POST = do_PUT = do_GET
-
     def log_message(self, *_: object) -> None:
         pass
 
-    def _dispatch(self) -> None:
+    def do_GET(self) -> None:
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         url = urlsplit(self.path)
         server = type(self).__name__.strip("_").removesuffix("Handler").lower()
@@ -175,6 +170,8 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refusal(HTTPStatus.NOT_FOUND, message=f"no such route: {method} {url.path}")
         except _Refusal as refusal:
             self.answer(refusal.status, json.dumps({"error": str(refusal)}).encode(), refusal.headers)
+
+    do_HEAD = do_POST = do_PUT = do_GET
 
     def answer(self, status: HTTPStatus, content: bytes = b"", headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
@@ -341,7 +338,6 @@ def _tree_entry(path: str, blob: Blob) -> dict[str, object]:
 def _serve(handler: type[_Handler], hub: LoopbackHub) -> ThreadingHTTPServer:
     bound = type(handler.__name__, (handler,), {"hub": hub})
     server = ThreadingHTTPServer(("127.0.0.1", 0), bound)
-    server.daemon_threads = True
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     return server
 

@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -24,7 +26,7 @@ from sdpgan_hub.saliency import reference
 from training import evaluate as evaluation
 from training.data import pictures
 from training.losses.perceptual import PerceptualFeatures
-from training.metrics import artifacts, colour, deception, detail, robustness, saliency, style
+from training.metrics import artifacts, colour, deception, detail, report, robustness, saliency, style
 
 LAYER = "64"
 """Of the FID network; the first, for speed."""
@@ -51,8 +53,8 @@ def paintings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, random = tmp_path_factory.mktemp("paintings"), np.random.default_rng(0)
     for number in range(8):
         noise = cv2.GaussianBlur(random.random((100, 90, 3)), (0, 0), 2)
-        noise = (noise - noise.min()) / (noise.max() - noise.min())
-        pictures.write(folder / f"{number}.png", (noise * 255).astype(np.uint8))
+        noise = cv2.normalize(noise, None, 0, 255, cv2.NORM_MINMAX)
+        pictures.write(folder / f"{number}.png", noise.astype(np.uint8))
     return folder
 
 
@@ -68,8 +70,8 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         dots = cv2.GaussianBlur(random.random((96, 112, 3)), (0, 0), 1)
         stripes = np.sin(random.random((1, 1, 3)) * 6 + np.arange(112)[None, :, None] * random.uniform(0.5, 0.8))
         for name, noise in (("dots", dots), ("stripes", stripes + 0 * dots)):
-            noise = (noise - noise.min()) / (noise.max() - noise.min())
-            pictures.write(folder / name / f"{number}.png", (noise * 255).astype(np.uint8))
+            noise = cv2.normalize(noise, None, 0, 255, cv2.NORM_MINMAX)
+            pictures.write(folder / name / f"{number}.png", noise.astype(np.uint8))
     return folder
 
 
@@ -93,17 +95,16 @@ def changed(photos: Path, folder: Path, change) -> Path:
     return folder
 
 
-def scored(photos: Path, paintings: Path, inception: Path, vgg: Path, **arguments) -> dict:
-    return evaluation.evaluate(
-        photos / "photos",
-        paintings,
-        **{"inception": inception, "feature_layer": LAYER, "vgg_weights": vgg, "size": 96, "device": "cpu"} | arguments,
-    )
+@pytest.fixture(scope="module")
+def scored(photos, paintings, inception, vgg_weights) -> Callable[..., dict]:
+    """`evaluate` of the photos and paintings, at the least cost; takes more arguments, and others in place of these."""
+    given = {"photos": photos / "photos", "paintings": paintings, "inception": inception, "vgg_weights": vgg_weights}
+    return partial(evaluation.evaluate, **given, feature_layer=LAYER, size=96, device="cpu")
 
 
 @pytest.fixture(scope="module")
-def of_identical(photos, paintings, inception, vgg_weights) -> dict:
-    return scored(photos, paintings, inception, vgg_weights, outputs=photos / "photos", masks=photos / "masks")
+def of_identical(scored, photos) -> dict:
+    return scored(outputs=photos / "photos", masks=photos / "masks")
 
 
 def test_the_photos_themselves_lose_no_detail_and_show_no_artifact(of_identical: dict):
@@ -421,9 +422,7 @@ def test_a_map_that_is_the_mask_is_without_error_and_its_negative_is_all_error(p
     refusal(lambda: saliency.pairs(photos / "masks", photos / "photos/chelsea"), "No mask in")
 
 
-def test_spoilt_outputs_score_worse_and_those_of_another_size_are_scaled_and_counted(
-    photos, paintings, inception, vgg_weights, of_identical, tmp_path
-):  # fmt: skip
+def test_spoilt_outputs_score_worse_and_of_another_size_are_scaled_and_counted(scored, photos, of_identical, tmp_path):
     def spoilt(image: np.ndarray) -> np.ndarray:
         image = cv2.GaussianBlur(image, (0, 0), 2).astype(int)
         image[::2, ::2] += 12
@@ -432,8 +431,8 @@ def test_spoilt_outputs_score_worse_and_those_of_another_size_are_scaled_and_cou
         return image.repeat(2, 0).repeat(2, 1)
 
     outputs = changed(photos, tmp_path / "spoilt", spoilt)
-    result = scored(photos, paintings, inception, vgg_weights, outputs=outputs, masks=photos / "masks")
-    best, worse = evaluation.headline(of_identical), evaluation.headline(result)
+    result = scored(outputs=outputs, masks=photos / "masks")
+    best, worse = report.headline(of_identical), report.headline(result)
     for name in ("salient detail kept", "background detail kept"):
         assert worse[name] < best[name] - 0.2
     artifact_names = ("checkerboard", "checkerboard levels", "grain of flat areas", "colour shift")
@@ -443,17 +442,14 @@ def test_spoilt_outputs_score_worse_and_those_of_another_size_are_scaled_and_cou
     chroma = of_identical["colour"]
     assert chroma["outputs"] == chroma["photos"] and chroma["ratio"] == chroma["outputs"] / chroma["paintings"]
     assert worse["chroma / paintings'"] == pytest.approx(best["chroma / paintings'"] / 2, rel=0.1)
-    assert result["settings"]["outputs_resized"] == 6 and "6 outputs were of another size" in evaluation.table(result)
+    assert result["settings"]["outputs_resized"] == 6 and "6 outputs were of another size" in report.table(result)
     photo = pictures.read(photos / "photos/coffee/0.png")
     assert np.array_equal(pictures.scaled(photo.repeat(2, 0).repeat(2, 1), *photo.shape[:2]), photo)
 
 
 @pytest.mark.slow
-def test_the_number_of_workers_changes_nothing(photos, paintings, inception, vgg_weights, of_identical):
-    again = scored(
-        photos, paintings, inception, vgg_weights, outputs=photos / "photos", masks=photos / "masks", workers=2
-    )
-    assert again == of_identical
+def test_the_number_of_workers_changes_nothing(scored, photos, of_identical):
+    assert scored(outputs=photos / "photos", masks=photos / "masks", workers=2) == of_identical
 
 
 @pytest.fixture(scope="module")
@@ -490,7 +486,7 @@ def test_the_command_scores_a_style_and_writes_table_json_sheet_and_pictures(of_
 
 def test_the_headline_pair_is_the_generator_s_alone_and_what_keeps_detail_stands_beside_it(of_a_style):
     result = json.loads((of_a_style / "result" / "all.json").read_text())
-    table, headline = (of_a_style / "table.md").read_text(), evaluation.headline(result)
+    table, headline = (of_a_style / "table.md").read_text(), report.headline(result)
     alone, kept = result["generator"]["detail"]["salient"]["detail_kept"], result["detail"]["salient"]["detail_kept"]
     assert kept > alone + 0.05 and list(headline)[:2] == ["deception rate", "salient detail kept"]
     assert headline["salient detail kept"] == alone
@@ -521,19 +517,17 @@ def test_the_deception_rate_comes_with_the_photos_and_with_the_classifier_s_accu
     assert "| untouched photos | 1.000 | 0.000 | 0.000 | 5 |" in (of_a_style / "table.md").read_text()
 
 
-def test_what_was_written_scores_the_same_as_another_program_s_outputs_in_batches_of_any_size(
-    photos, paintings, inception, vgg_weights, of_a_style
-):  # fmt: skip
-    result = json.loads((of_a_style / "result" / "all.json").read_text())
-    again = scored(of_a_style / "pictures", paintings, inception, vgg_weights, masks=photos / "masks", batch_size=3,
-                   outputs=of_a_style / "pictures" / "generator")  # fmt: skip
+def test_what_was_written_scores_the_same_as_outputs_of_another_program_in_any_batches(scored, photos, of_a_style):
+    result, written = json.loads((of_a_style / "result" / "all.json").read_text()), of_a_style / "pictures"
+    masks = photos / "masks"
+    again = scored(photos=written / "photos", outputs=written / "generator", masks=masks, batch_size=3)
     for key in ("detail", "artifacts", "colour"):
         assert again[key] == result["generator"][key]
     for name, figures in again["style"].items():
         assert figures == pytest.approx(result["generator"]["style"][name], rel=1e-4, abs=1e-6)
     assert again["deception"] is None and again["generator"] is None
-    assert evaluation.headline(again)["deception rate"] is None
-    assert evaluation.headline(again)["salient detail kept"] == evaluation.headline(result)["salient detail kept"]
+    assert report.headline(again)["deception rate"] is None
+    assert report.headline(again)["salient detail kept"] == report.headline(result)["salient detail kept"]
 
 
 def test_the_saliency_command_prints_the_network_beside_the_references(photos, of_a_style, tmp_path, capsys):
@@ -559,10 +553,10 @@ def test_the_saliency_command_prints_the_network_beside_the_references(photos, o
     assert "has no saliency maps" in capsys.readouterr().err
 
 
-def test_what_cannot_be_measured_is_one_sentence(photos, paintings, classes, inception, vgg_weights, tiny, tmp_path):
+def test_what_cannot_be_measured_is_one_sentence(scored, photos, paintings, classes, tiny, tmp_path):
     def refused(match: str, **arguments) -> None:
         with pytest.raises(SDPGANError, match=match):
-            scored(**{"photos": photos, "paintings": paintings, "inception": inception, "vgg": vgg_weights} | arguments)
+            scored(**arguments)
 
     outputs = changed(photos, tmp_path / "outputs", lambda x: x)
     (outputs / "coffee" / "1.png").unlink()
@@ -585,11 +579,11 @@ def test_what_cannot_be_measured_is_one_sentence(photos, paintings, classes, inc
     torch.save([1], tmp_path / "list.pth")
     refused("list.pth holds a list", outputs=photos / "photos", inception=tmp_path / "list.pth")
     refused("absent.pth", outputs=photos / "photos", inception=tmp_path / "absent.pth")
-    shutil.copytree(photos / "photos", tmp_path / "twins" / "photos")
-    shutil.copy(photos / "photos/coffee/1.png", tmp_path / "twins/photos/coffee/1.bmp")
+    shutil.copytree(photos / "photos", tmp_path / "twins")
+    shutil.copy(photos / "photos/coffee/1.png", tmp_path / "twins/coffee/1.bmp")
     refused("coffee/1 with several suffixes", photos=tmp_path / "twins", outputs=photos / "photos")
-    (tmp_path / "twins/photos/coffee/1.bmp").unlink()
-    (tmp_path / "twins/photos/coffee/1.png").write_bytes(b"no image")
+    (tmp_path / "twins/coffee/1.bmp").unlink()
+    (tmp_path / "twins/coffee/1.png").write_bytes(b"no image")
     refused("coffee/1.png", photos=tmp_path / "twins", outputs=photos / "photos")
 
 

@@ -9,25 +9,6 @@ import torch
 import torch.nn.functional as F
 
 from sdpgan_hub import filters
-from sdpgan_hub.filters import (
-    NOISE_PERIOD,
-    NOISE_SCALES,
-    _noise_field,
-    along_lines,
-    coarse_to_fine,
-    crop_and_resize,
-    cubic,
-    guided_lines,
-    keep_detail,
-    noise_origin,
-    refined,
-    resized,
-    resized_part,
-    smooth_noise,
-    triangle,
-    underpainted,
-    without_lines,
-)
 
 LUMA = np.array([0.299, 0.587, 0.114])
 
@@ -43,23 +24,23 @@ def random(*shape: int) -> torch.Tensor:
 def test_a_device_without_antialiasing_resizes_alike(monkeypatch, size: tuple[int, int]):
     x = random(2, 3, 20, 24)
     expected = F.interpolate(x, size, mode="bilinear", antialias=True)
-    torch.testing.assert_close(resized(x, *size), expected)
+    torch.testing.assert_close(filters.resized(x, *size), expected)
     monkeypatch.setattr(filters, "WITHOUT_ANTIALIASING", ("cpu",))
     monkeypatch.setattr(F, "interpolate", None)
-    torch.testing.assert_close(resized(x, *size), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(filters.resized(x, *size), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_resized_image_has_no_aliases_and_the_dtype_that_came(dtype: torch.dtype):
     stripes = torch.tensor([1.0, -1.0]).repeat(32).expand(1, 3, 64, 64).to(dtype)
-    small = resized(stripes, 24, 20)
+    small = filters.resized(stripes, 24, 20)
     assert small.shape == (1, 3, 24, 20) and small.dtype == dtype
     assert small.float().abs().max() < 0.15  # every pixel is the mean of some: of black and white as much
     flat = torch.full((1, 3, 64, 64), 0.25, dtype=dtype)
-    torch.testing.assert_close(resized(flat, 24, 20), flat[..., :24, :20])
+    torch.testing.assert_close(filters.resized(flat, 24, 20), flat[..., :24, :20])
 
 
-@pytest.mark.parametrize(("kernel", "mode"), [(triangle, "bilinear"), (cubic, "bicubic")])
+@pytest.mark.parametrize(("kernel", "mode"), [(filters.triangle, "bilinear"), (filters.cubic, "bicubic")])
 @pytest.mark.parametrize("size", [(11, 9), (40, 31), (97, 120)])
 def test_parts_of_a_resized_image_are_read_and_made_in_strips(monkeypatch, kernel, mode: str, size: tuple[int, int]):
     image, read = random(2, 3, 67, 50), []
@@ -72,7 +53,7 @@ def test_parts_of_a_resized_image_are_read_and_made_in_strips(monkeypatch, kerne
     monkeypatch.setattr(filters, "READ_PIXELS", 500)
     whole = F.interpolate(image, size, mode=mode, antialias=True)
     for top, bottom, left, right in ((0, size[0], 0, size[1]), (3, 8, 2, 9)):
-        part = resized_part(reader, (67, 50), size, (top, bottom, left, right), kernel)
+        part = filters.resized_part(reader, (67, 50), size, (top, bottom, left, right), kernel)
         torch.testing.assert_close(part, whole[..., top:bottom, left:right], atol=3e-5, rtol=0)
     assert max(read) < 67 * 50 / 1.5
 
@@ -82,14 +63,15 @@ def test_a_box_at_its_own_size_is_a_slice():
     places = torch.tensor([[4, 6], [12, 0]])
     boxes = torch.cat([places / torch.tensor([24, 20]), torch.tensor([[height / 24, width / 20]] * 2)], 1)
     slices = [map_[:, top : top + height, left : left + width] for map_, (top, left) in zip(maps, places, strict=True)]
-    torch.testing.assert_close(crop_and_resize(maps, boxes, height, width), torch.stack(slices), atol=1e-5, rtol=0)
+    cropped = filters.crop_and_resize(maps, boxes, height, width)
+    torch.testing.assert_close(cropped, torch.stack(slices), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(48, 60), (10, 7)])
 def test_the_whole_as_a_box_is_bilinear_resizing(size: tuple[int, int]):
     maps, whole = random(2, 5, 24, 20), torch.tensor([[0.0, 0, 1, 1]] * 2)
     expected = F.interpolate(maps, size, mode="bilinear")
-    torch.testing.assert_close(crop_and_resize(maps, whole, *size), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(filters.crop_and_resize(maps, whole, *size), expected, atol=1e-5, rtol=0)
 
 
 # the guided filter
@@ -98,14 +80,14 @@ def test_the_whole_as_a_box_is_bilinear_resizing(size: tuple[int, int]):
 def enlarged_along_edges(small_map: torch.Tensor, small_photo: torch.Tensor, photo: torch.Tensor) -> torch.Tensor:
     """A small map at the photo's size, N x 1 x H x W in [-1, 1], as the pipeline does it for a whole photo."""
     whole = torch.tensor([[0.0, 0, 1, 1]] * len(photo))
-    lines = crop_and_resize(guided_lines(small_map, small_photo), whole, *photo.shape[-2:])
-    return along_lines(lines, photo)
+    lines = filters.crop_and_resize(filters.guided_lines(small_map, small_photo), whole, *photo.shape[-2:])
+    return filters.along_lines(lines, photo)
 
 
 def test_a_constant_map_stays_constant_on_any_photo():
     photo = random(2, 3, 96, 80)
     small = torch.tensor([-0.4, 0.7]).view(2, 1, 1, 1).expand(2, 1, 24, 20)
-    large = enlarged_along_edges(small, resized(photo, 24, 20), photo)
+    large = enlarged_along_edges(small, filters.resized(photo, 24, 20), photo)
     assert large.shape == (2, 1, 96, 80)
     torch.testing.assert_close(large, small[..., :1, :1].expand_as(large), atol=1e-4, rtol=0)
 
@@ -123,8 +105,8 @@ def test_an_enlarged_map_follows_the_edge_of_the_photo_closer_than_bilinear_resi
     y, x = np.mgrid[:256, :256]
     disc = torch.from_numpy(np.hypot(y - 121, x - 134) < 61).float()[None, None] * 2 - 1
     photo = (0.6 * disc + 0.3).expand(1, 3, 256, 256)
-    small = resized(disc, 32, 32)
-    guided = enlarged_along_edges(small, resized(photo, 32, 32), photo)
+    small = filters.resized(disc, 32, 32)
+    guided = enlarged_along_edges(small, filters.resized(photo, 32, 32), photo)
     bilinear = F.interpolate(small, (256, 256), mode="bilinear")
     assert (guided - disc).abs().mean() < 0.5 * (bilinear - disc).abs().mean()
 
@@ -136,7 +118,7 @@ def test_an_enlarged_map_follows_the_edge_of_the_photo_closer_than_bilinear_resi
     ("height", "width"), [(20, 20), (256, 300), (512, 512), (640, 427), (1200, 3000), (3024, 4032)]
 )
 def test_sizes_go_from_the_brush_size_to_the_photo_s_in_steps_of_about_two(height: int, width: int):
-    sizes = coarse_to_fine(height, width, 256)
+    sizes = filters.coarse_to_fine(height, width, 256)
     assert sizes[-1] == (height, width)
     assert all(side % 4 == 0 for size in sizes[:-1] for side in size)
     shorter = [min(size) for size in sizes]
@@ -144,12 +126,12 @@ def test_sizes_go_from_the_brush_size_to_the_photo_s_in_steps_of_about_two(heigh
     assert len(sizes) < 3 or shorter[1] == 528
     assert all(1.2 < b / a <= 2.5 for a, b in itertools.pairwise(shorter))
     assert all(a / b == pytest.approx(height / width, rel=0.03) for a, b in sizes)
-    assert coarse_to_fine(height, width, 0) == [(height, width)]
+    assert filters.coarse_to_fine(height, width, 0) == [(height, width)]
 
 
 @pytest.mark.parametrize("brush_size", [128, 172, 204, 256])
 def test_larger_photos_are_painted_at_the_sizes_of_their_512_px_copy_too(brush_size: int):
-    small, large = coarse_to_fine(528, 528, brush_size), coarse_to_fine(2112, 2112, brush_size)
+    small, large = filters.coarse_to_fine(528, 528, brush_size), filters.coarse_to_fine(2112, 2112, brush_size)
     assert large[: len(small)] == small and len(large) > len(small)
 
 
@@ -157,17 +139,17 @@ def test_what_is_painted_over_is_its_formula_in_plain_numpy():
     small, photo, saliency = random(2, 3, 12, 16), random(2, 3, 24, 32).flip(3), random(2, 1, 24, 32)
 
     def enlarged(image: torch.Tensor) -> np.ndarray:
-        return resized(image, 24, 32).numpy()
+        return filters.resized(image, 24, 32).numpy()
 
     def grey(image: np.ndarray) -> np.ndarray:
         return np.einsum("nchw,c->nhw", image, LUMA)[:, None]
 
-    broad = enlarged(small) + grey(photo.numpy()) - grey(enlarged(resized(photo, 12, 16)))
+    broad = enlarged(small) + grey(photo.numpy()) - grey(enlarged(filters.resized(photo, 12, 16)))
     share = (saliency.numpy() + 1) / 2
     expected = np.clip((1 - share) * broad + share * photo.numpy(), -1, 1)
-    np.testing.assert_allclose(underpainted(small, photo, saliency).numpy(), expected, atol=1e-5)
-    np.testing.assert_allclose(underpainted(small, photo, None).numpy(), broad.clip(-1, 1), atol=1e-5)
-    torch.testing.assert_close(underpainted(small, photo, torch.ones(1)), photo)
+    np.testing.assert_allclose(filters.underpainted(small, photo, saliency).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(filters.underpainted(small, photo, None).numpy(), broad.clip(-1, 1), atol=1e-5)
+    torch.testing.assert_close(filters.underpainted(small, photo, torch.ones(1)), photo)
 
 
 @pytest.mark.parametrize("width", [3, 5])
@@ -183,7 +165,7 @@ def test_lines_are_filled_in_as_the_closing_of_scipy_does(width: int):
     grey, grey_photo = (np.einsum("nchw,c->nhw", image.numpy(), LUMA) for image in (difference, photo))
     change = [np.minimum(filled(one), filled(one + its)) for one, its in zip(grey, grey_photo, strict=True)]
     expected = difference.numpy() + np.array(change)[:, None]
-    np.testing.assert_allclose(without_lines(difference, photo, width).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(filters.without_lines(difference, photo, width).numpy(), expected, atol=1e-5)
 
 
 def test_a_thin_dark_line_goes_where_the_photo_has_none_and_the_rest_stays():
@@ -195,8 +177,8 @@ def test_a_thin_dark_line_goes_where_the_photo_has_none_and_the_rest_stays():
     difference[..., 4:6, :] = 0.25  # the photo's line, painted lighter
     expected = difference.clone()
     expected[..., 10:12, :] = 0
-    torch.testing.assert_close(without_lines(difference, photo, 3), expected)
-    assert without_lines(difference, photo, 0) is difference
+    torch.testing.assert_close(filters.without_lines(difference, photo, 3), expected)
+    assert filters.without_lines(difference, photo, 0) is difference
 
 
 def test_what_is_refined_is_its_formula_in_plain_numpy():
@@ -206,7 +188,7 @@ def test_what_is_refined_is_its_formula_in_plain_numpy():
         return scipy.ndimage.gaussian_filter(image.numpy(), (0, 0, 1, 1), mode="mirror", truncate=3)
 
     expected = blurred(broad) + painting.numpy() - blurred(painting)
-    np.testing.assert_allclose(refined(broad, painting).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(filters.refined(broad, painting).numpy(), expected, atol=1e-5)
 
 
 def test_the_noise_begins_at_the_centroid_of_the_squared_map_and_moves_with_it():
@@ -215,8 +197,9 @@ def test_the_noise_begins_at_the_centroid_of_the_squared_map_and_moves_with_it()
     here, there = (torch.from_numpy(np.roll(blob, shift, (0, 1)))[None, None] * 2 - 1 for shift in ((0, 0), (8, -4)))
     weights = blob**2 + 1e-6
     expected = [(weights * (axis + 0.5)).sum() / weights.sum() / side for axis, side in ((y, 64), (x, 80))]
-    np.testing.assert_allclose(noise_origin(here)[0].numpy(), expected, atol=1e-4)
-    np.testing.assert_allclose((noise_origin(there) - noise_origin(here))[0], [8 / 64, -4 / 80], atol=3e-3)
+    first, moved = (filters.noise_origin(map_)[0].numpy() for map_ in (here, there))
+    np.testing.assert_allclose(first, expected, atol=1e-4)
+    np.testing.assert_allclose(moved - first, [8 / 64, -4 / 80], atol=3e-3)
 
 
 # keep_detail
@@ -231,7 +214,7 @@ def test_keep_detail_is_its_formula_in_plain_numpy():
     difference = np.einsum("nchw,c->nhw", (photo - painting).numpy(), LUMA)
     share = 0.7 * (saliency.numpy() + 1) / 2
     expected = np.clip(painting.numpy() + share * fine(difference)[:, None], -1, 1)
-    np.testing.assert_allclose(keep_detail(painting, photo, saliency, 0.7).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(filters.keep_detail(painting, photo, saliency, 0.7).numpy(), expected, atol=1e-5)
 
 
 # noise
@@ -239,26 +222,26 @@ def test_keep_detail_is_its_formula_in_plain_numpy():
 
 def test_the_noise_is_the_same_in_every_process_and_on_every_device():
     # photos are to be painted alike for ever: these numbers are what torch.randn gives for seed 0 on a CPU
-    _noise_field.cache_clear()
+    filters._noise_field.cache_clear()
     torch.manual_seed(7)
     with torch.device("meta"):
-        first = smooth_noise(1, 4)[0, 0]
+        first = filters.smooth_noise(1, 4)[0, 0]
     assert first.tolist() == pytest.approx([0.05753, 0.05156, 0.04185, 0.03351], abs=1e-5)
 
 
 def test_the_noise_belongs_to_places_and_repeats_itself_after_its_period():
-    field = smooth_noise(40, 50)
-    assert field.shape == (3, 40, 50) and torch.equal(smooth_noise(40, 50), field)
-    assert torch.equal(smooth_noise(30, 20, 7, 11), field[:, 7:37, 11:31])
-    assert torch.equal(smooth_noise(40, 50, NOISE_PERIOD, 3 * NOISE_PERIOD), field)
-    around = smooth_noise(NOISE_PERIOD + 8, NOISE_PERIOD + 8)
+    field = filters.smooth_noise(40, 50)
+    assert field.shape == (3, 40, 50) and torch.equal(filters.smooth_noise(40, 50), field)
+    assert torch.equal(filters.smooth_noise(30, 20, 7, 11), field[:, 7:37, 11:31])
+    assert torch.equal(filters.smooth_noise(40, 50, filters.NOISE_PERIOD, 3 * filters.NOISE_PERIOD), field)
+    around = filters.smooth_noise(filters.NOISE_PERIOD + 8, filters.NOISE_PERIOD + 8)
     assert torch.equal(around[:, -8:, -8:], around[:, :8, :8])
 
 
 def test_the_noise_is_smooth_of_its_amplitude_and_without_a_seam_where_it_repeats():
-    field = smooth_noise(NOISE_PERIOD, NOISE_PERIOD)
+    field = filters.smooth_noise(filters.NOISE_PERIOD, filters.NOISE_PERIOD)
     assert field.mean().abs() < 0.02
-    assert field.std() == pytest.approx(len(NOISE_SCALES) ** 0.5, rel=0.2)
+    assert field.std() == pytest.approx(len(filters.NOISE_SCALES) ** 0.5, rel=0.2)
     for axis in (1, 2):
         steps = (field - field.roll(1, axis)).abs().mean((0, 3 - axis))
         assert steps.max() < 0.35 * field.std()  # of white noise: 1.13

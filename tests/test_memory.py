@@ -36,15 +36,9 @@ print(faults[-1])
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc is left as it is")
 def test_a_second_photo_is_painted_in_the_memory_of_the_first() -> None:
-    faults = {
-        how: int(
-            subprocess.run(
-                [sys.executable, "-c", PASSES, how], check=True, capture_output=True, text=True, timeout=120
-            ).stdout
-        )
-        for how in ("keep", "leave")
-    }
-    assert faults["keep"] < faults["leave"] / 4
+    commands = ([sys.executable, "-c", PASSES, how] for how in ("keep", "leave"))
+    keep, leave = (int(subprocess.check_output(command, timeout=120)) for command in commands)
+    assert keep < leave / 4
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

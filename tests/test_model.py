@@ -454,17 +454,13 @@ def test_an_argument_out_of_its_range_is_refused_by_name_and_value(argument, val
     refusal(lambda: SDPGAN(**TINY, **{argument: value}), argument, repr(value))
 
 
-def test_keep_detail_without_a_saliency_network_is_refused(photo):
+def test_a_model_without_a_saliency_network_paints_and_refuses_maps_and_keep_detail(photo, tmp_path):
     without = {**TINY, "feature_concatenation": False, "saliency_network": False}
-    for ask in (lambda: SDPGAN(**without, keep_detail=0.5), lambda: SDPGAN(**without).stylize(photo, keep_detail=0.5)):
-        refusal(ask, "keep_detail", "saliency network")
-    assert SDPGAN(**without).stylize(photo, keep_detail=0).shape == photo.shape
-
-
-def test_a_model_without_a_saliency_network_paints_and_refuses_to_give_maps(photo, tmp_path):
-    SDPGAN(**TINY, feature_concatenation=False, saliency_network=False).save_pretrained(tmp_path)
+    SDPGAN(**without).save_pretrained(tmp_path)
     model = SDPGAN.from_pretrained(tmp_path)
-    assert model.stylize(photo).shape == photo.shape
+    assert model.stylize(photo).shape == model.stylize(photo, keep_detail=0).shape == photo.shape
+    for ask in (lambda: SDPGAN(**without, keep_detail=0.5), lambda: model.stylize(photo, keep_detail=0.5)):
+        refusal(ask, "keep_detail", "saliency network")
     for ask in (lambda: model.saliency_map(photo), lambda: model.stylize(photo, return_saliency=True)):
         refusal(ask, "saliency_network")
     card = (tmp_path / "README.md").read_text()
@@ -486,19 +482,16 @@ def test_a_weight_that_half_precision_cannot_hold_is_refused_by_name(tmp_path, v
     assert not (tmp_path / "model.safetensors").exists()
 
 
-def test_an_integer_dtype_is_refused(model, tmp_path):
-    refusal(lambda: model.save_pretrained(tmp_path, dtype=torch.int8), "torch.int8")
-
-
-def test_a_folder_that_is_a_file_is_refused(model, tmp_path):
-    (tmp_path / "file").write_text("")
+def test_an_integer_dtype_and_a_folder_that_is_a_file_are_refused(model, tmp_path):
+    refusal(lambda: model.save_pretrained(tmp_path / "new", dtype=torch.int8), "torch.int8")
+    (tmp_path / "file").touch()
     refusal(lambda: model.save_pretrained(tmp_path / "file"), tmp_path / "file")
 
 
 # the card
 
 
-def test_the_card_has_what_the_hub_reads_and_the_three_lines_that_use_it(saved):
+def test_the_card_has_what_the_hub_reads_the_three_lines_that_use_it_and_the_count_of_parameters(model, saved):
     card = ModelCard.load(saved / "README.md")
     assert card.data.library_name == "sdpgan_hub"
     assert card.data.pipeline_tag == "image-to-image"
@@ -506,11 +499,8 @@ def test_the_card_has_what_the_hub_reads_and_the_three_lines_that_use_it(saved):
     assert {"style-transfer", "saliency"} <= set(card.data.tags)
     assert 'SDPGAN.from_pretrained("tiny")' in card.text
     assert "{{" not in card.content and "{%" not in card.content
-
-
-def test_the_card_counts_the_parameters(model, saved):
     count = sum(parameter.numel() for parameter in model.generator.parameters())
-    assert f"| generator | {count:,} parameters |" in (saved / "README.md").read_text()
+    assert f"| generator | {count:,} parameters |" in card.text
 
 
 def test_card_keywords_reach_the_front_matter_and_the_sections(model, tmp_path):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import venv
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -30,7 +31,7 @@ from training.data.cache import RECIPE_KEY
 from training.run import logs
 from training.run import pack as packing
 from training.run.checkpoints import Checkpoints, fault
-from training.run.config import TrainingConfig, read_config
+from training.run.config import read_config
 from training.run.provenance import DISCRIMINATOR_FILE
 
 CONFIG = read_config(None, {key: str(value) for key, value in TINY.items()})
@@ -53,17 +54,19 @@ def twenty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def pack(folder: Path, twenty: Path, vgg_weights: Path, config: TrainingConfig = CONFIG, **settings) -> dict[str, int]:
-    settings = {"masks": twenty / "masks"} | settings
-    return packing.pack(folder, config, twenty / "photos", twenty / "paintings", vgg_weights, **settings)
+@pytest.fixture(scope="module")
+def pack(twenty: Path, vgg_weights: Path) -> Callable[..., dict[str, int]]:
+    """`packing.pack` of these twenty images; takes a folder and more settings, or others in place of these."""
+    kinds = {kind: twenty / kind for kind in ("photos", "paintings", "masks")}
+    return functools.partial(packing.pack, config=CONFIG, vgg_weights=vgg_weights, **kinds)
 
 
 def test_a_pack_holds_images_at_their_size_masks_references_weights_settings_and_code(
-    twenty: Path, vgg_weights: Path, launcher, tmp_path: Path
+    pack, vgg_weights: Path, launcher, tmp_path: Path
 ):
     launcher.run(tmp_path / "style", max_steps=1)
     folder = tmp_path / "pack"
-    counts = pack(folder, twenty, vgg_weights, initial_style=str(tmp_path / "style"), max_minutes=7)
+    counts = pack(folder, initial_style=str(tmp_path / "style"), max_minutes=7)
     assert counts == {"photos": 20, "photos_there": 20, "paintings": 20, "paintings_there": 20}
     for kind in ("photos", "paintings"):
         files = sorted((folder / kind).iterdir())
@@ -90,18 +93,18 @@ def test_a_pack_holds_images_at_their_size_masks_references_weights_settings_and
     assert packing.size_of(folder) < 60e6
 
 
-def test_images_that_do_not_fit_are_left_out_and_the_limit_is_kept(twenty: Path, vgg_weights: Path, tmp_path: Path):
-    pack(tmp_path / "all", twenty, vgg_weights)
+def test_images_that_do_not_fit_are_left_out_and_the_limit_is_kept(pack, tmp_path: Path):
+    pack(tmp_path / "all")
     everything = packing.size_of(tmp_path / "all")
     images = sum(packing.size_of(tmp_path / "all" / kind) for kind in ("photos", "paintings", "masks", "cache"))
     limit = (everything - images / 2) / 1e6
-    counts = pack(tmp_path / "half", twenty, vgg_weights, megabytes=limit)
+    counts = pack(tmp_path / "half", megabytes=limit)
     assert 2 < counts["photos"] < 18 and 2 < counts["paintings"] < 18
     assert packing.size_of(tmp_path / "half") <= limit * 1e6
     references = {path.name for path in (tmp_path / "half/cache/saliency").glob("*.jpg.png")}
     assert references == {f"{path.name}.png" for path in (tmp_path / "half/photos").iterdir()}
-    refusal(lambda: pack(tmp_path / "none", twenty, vgg_weights, megabytes=1), "--megabytes")
-    refusal(lambda: pack(tmp_path / "half", twenty, vgg_weights), tmp_path / "half")
+    refusal(lambda: pack(tmp_path / "none", megabytes=1), "--megabytes")
+    refusal(lambda: pack(tmp_path / "half"), tmp_path / "half")
 
 
 def test_a_pack_without_need_of_references_has_none_and_small_images_are_not_enlarged(
@@ -123,12 +126,10 @@ def test_a_pack_without_need_of_references_has_none_and_small_images_are_not_enl
     assert capsys.readouterr().err.startswith("error: ")
 
 
-def test_networks_that_cannot_be_built_or_started_are_refused_before_anything_is_packed(
-    twenty: Path, vgg_weights: Path, tiny: Path, tmp_path: Path
-):
+def test_networks_that_cannot_be_built_or_started_are_refused_before_anything_is_packed(pack, tiny, tmp_path):
     for settings, named in [({"upsampling": "foo"}, "'foo'"), ({"base_channels": 8}, tiny)]:
-        arguments = tmp_path / "pack", twenty, vgg_weights, dataclasses.replace(CONFIG, **settings)
-        refusal(functools.partial(pack, *arguments, initial_style=str(tiny)), named)
+        config = dataclasses.replace(CONFIG, **settings)
+        refusal(functools.partial(pack, tmp_path / "pack", config=config, initial_style=str(tiny)), named)
     assert not (tmp_path / "pack").exists()
 
 
@@ -209,16 +210,14 @@ def bare_python(folder: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_pack_trains_by_the_clock_where_little_is_installed_and_the_next_run_goes_on(
-    twenty: Path, vgg_weights: Path, tmp_path: Path
-):
+def test_a_pack_trains_by_the_clock_where_little_is_installed_and_the_next_run_goes_on(pack, tmp_path: Path):
     python = bare_python(tmp_path / "bare")
     environment = {"PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1",
                    "HOME": str(tmp_path)}  # fmt: skip
     for name in ("tensorboard", "skimage", "gradio", "datasets", "torch_fidelity"):
         found = subprocess.run([python, "-c", f"import {name}"], env=environment, capture_output=True)
         assert found.returncode != 0, name
-    pack(tmp_path / "pack", twenty, vgg_weights, max_minutes=1, mixed_precision="no")
+    pack(tmp_path / "pack", max_minutes=1, mixed_precision="no")
     steps = []
     for number in range(2):
         # the next run: a machine that has only the pack and the parts

@@ -8,11 +8,11 @@ import sys
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from assertions import refusal
 from PIL import Image
+from test_cli import picture
 
 from sdpgan_hub.files import read_rgb
 from sdpgan_hub.saliency import reference
@@ -24,15 +24,6 @@ from training.data.sources import image_files
 from training.prepare import main
 
 SCRIPT = Path(prepare_module.__file__)
-
-
-def picture(height: int = 40, width: int = 56, seed: int = 0) -> np.ndarray:
-    """A bright ellipse on a smooth dark ground, a little different for every seed."""
-    rng = np.random.default_rng(seed)
-    image = cv2.GaussianBlur(rng.integers(20, 70, (height, width, 3), dtype=np.uint8), (0, 0), 3)
-    centre = (width // 2 + int(rng.integers(-4, 5)), height // 2)
-    cv2.ellipse(image, centre, (width // 5, height // 4), 0, 0, 360, (220, 160, 40), -1)
-    return image
 
 
 def write_pictures(folder: Path, names: list[str]) -> Path:
@@ -263,7 +254,7 @@ def test_the_reference_on_disk_is_sdpgan_hubs_rounded_to_8_bits(photos: Path, tm
 
 
 def test_a_mask_replaces_the_reference_of_its_photo_and_the_result_says_so(photos: Path, tmp_path: Path):
-    drawn = np.zeros((40, 56), np.uint8)
+    drawn = np.zeros(picture().shape[:2], np.uint8)
     drawn[10:30, 20:40] = 255
     (tmp_path / "masks" / "nested").mkdir(parents=True)
     Image.fromarray(drawn).save(tmp_path / "masks" / "nested" / "b.png")

@@ -17,6 +17,7 @@ from skimage import data
 from skimage.metrics import structural_similarity
 
 from sdpgan_hub import SDPGAN, styles
+from training.data import pictures
 from training.package_style import CELL, COLUMNS, GAP, ROOT, gallery, overview
 
 PAINTERS = ("monet", "peppercarrot", "ukiyoe", "vangogh")
@@ -63,23 +64,20 @@ def test_each_style_loads_strictly_and_has_its_card(name: str):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_gallery_shows_each_example_once_in_the_corner_of_its_painting(name: str):
-    with Image.open(styles.available()[name] / "gallery.jpg") as image:
-        sheet = np.asarray(image.convert("RGB"))
+    sheet = pictures.read(styles.available()[name] / "gallery.jpg")
     rows = len(EXAMPLES) // COLUMNS
     assert sheet.shape[:2] == (rows * (CELL[0] + GAP) - GAP, COLUMNS * (CELL[1] + GAP) - GAP)
     for number, path in enumerate(EXAMPLES):
         bottom = number // COLUMNS * (CELL[0] + GAP) + CELL[0]
         left = number % COLUMNS * (CELL[1] + GAP)
         corner = sheet[bottom - CELL[0] // 4 : bottom, left : left + CELL[1] // 4]
-        with Image.open(path) as image:
-            whole = np.asarray(ImageOps.fit(image.convert("RGB"), CELL[::-1]))
+        whole = np.asarray(ImageOps.fit(Image.fromarray(pictures.read(path)), CELL[::-1]))
         small, shown = (resized(picture, 24, 32).astype(np.float32) for picture in (whole, corner))
         assert np.abs(shown - small).mean() < 4, f"{path.name} is not the photo in corner {number}"
 
 
 def test_the_picture_of_the_readme_is_cut_from_the_galleries_as_they_are():
-    with Image.open(ROOT / "docs" / "styles.jpg") as image:
-        shown = np.asarray(image.convert("RGB"), np.float32)
+    shown = pictures.read(ROOT / "docs" / "styles.jpg").astype(np.float32)
     difference = np.abs(shown - overview([path.stem for path in EXAMPLES])).mean(-1)
     assert cv2.blur(difference, (64, 64)).max() < 12  # what JPEG changes; another painting changes more
 
@@ -88,16 +86,12 @@ def test_the_picture_of_the_readme_is_cut_from_the_galleries_as_they_are():
 
 
 def test_the_gallery_was_painted_by_these_weights(style: SDPGAN, request: pytest.FixtureRequest):
-    with Image.open(styles.available()[request.node.callspec.params["style"]] / "gallery.jpg") as image:
-        shown = np.asarray(image.convert("RGB"), np.float32)[: CELL[0], : CELL[1]]
-    assert np.abs(shown - gallery(style, EXAMPLES[:1])[:, : CELL[1]]).mean() < 6
+    sheet = pictures.read(styles.available()[request.node.callspec.params["style"]] / "gallery.jpg").astype(np.float32)
+    assert np.abs(sheet[: CELL[0], : CELL[1]] - gallery(style, EXAMPLES[:1])[:, : CELL[1]]).mean() < 6
 
 
 def test_the_example_photos_become_paintings_that_differ(style: SDPGAN):
-    originals = []
-    for path in EXAMPLES:
-        with Image.open(path) as image:
-            originals.append(resized(np.asarray(image.convert("RGB")), 128, 128))
+    originals = [resized(pictures.read(path), 128, 128) for path in EXAMPLES]
     paintings = [painting.astype(np.float32) for painting in style.stylize(originals)]
     for path, original, painting in zip(EXAMPLES, originals, paintings, strict=True):
         assert painting.std() > 15, f"{path.name} became nearly constant"
@@ -119,15 +113,10 @@ def test_a_photo_of_another_exposure_becomes_a_painting_of_another_tone(style: S
     for name in ("astronaut", "cat", "coffee", "rocket"):
         image = resized(getattr(data, name)(), 128, 128)
         exposures = [np.rint(image * share).astype(np.uint8) for share in (0.1, 0.25, 0.5, 1)]
-        tones.append(
-            [
-                (luma(one).mean(), luma(other).mean())
-                for one, other in zip(exposures, style.stylize(exposures), strict=True)
-            ]
-        )
-        painted = [tone for _, tone in tones[-1]]
+        painted = [luma(painting).mean() for painting in style.stylize(exposures)]
+        tones += zip((luma(photo).mean() for photo in exposures), painted, strict=True)
         assert painted == sorted(painted), f"{name} does not become brighter with its exposure: {painted}"
-    photos, paintings = np.array(tones).reshape(-1, 2).T
+    photos, paintings = np.array(tones).T
     assert np.corrcoef(photos, paintings)[0, 1] >= 0.9
 
 
@@ -175,10 +164,9 @@ def test_the_saliency_map_does_not_depend_on_the_size_of_the_photo(maps: dict, n
 
 
 def test_keep_detail_brings_the_flower_nearer_to_the_photo_s_fine_structure(style: SDPGAN):
-    with Image.open(next(path for path in EXAMPLES if path.stem == "flower")) as image:
-        flower = np.asarray(image.convert("RGB"))[96:352, 180:436]
-    pictures = [flower, *(style.stylize(flower, keep_detail=share) for share in (0, 0.5, 1))]
-    steps = [np.diff(luma(picture)[64:-64, 64:-64], axis=1).ravel() for picture in pictures]
+    (flower,) = (pictures.read(path)[96:352, 180:436] for path in EXAMPLES if path.stem == "flower")
+    images = [flower, *(style.stylize(flower, keep_detail=share) for share in (0, 0.5, 1))]
+    steps = [np.diff(luma(picture)[64:-64, 64:-64], axis=1).ravel() for picture in images]
     alone, half, whole = (np.corrcoef(steps[0], one)[0, 1] for one in steps[1:])
     assert alone < half < whole and whole > 0.85
 
@@ -200,11 +188,7 @@ def test_a_larger_copy_of_a_photo_is_painted_alike():
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read as Linux tells it")
 def test_24_megapixels_are_painted_in_2_gb(tmp_path: Path):
     """As benchmarks/bench_tiles.py measures it, which also writes docs/large_photos.json."""
-    done = subprocess.run(
-        [sys.executable, Path(__file__).parent / "benchmarks" / "bench_tiles.py", "--megapixels", "24"],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    (photo,) = json.loads(done.stdout[done.stdout.index("{") :])["photos"]
+    command = [sys.executable, Path(__file__).parent / "benchmarks" / "bench_tiles.py", "--megapixels", "24"]
+    said = subprocess.check_output(command, text=True)
+    (photo,) = json.loads(said[said.index("{") :])["photos"]
     assert photo["megapixels"] >= 24 and photo["peak_mb"] < 2000

@@ -114,10 +114,10 @@ def client(url: str) -> object:
 
 @pytest.fixture(scope="session")
 def visit(chromium: object, url: str) -> Iterator[Callable[..., object]]:
-    """Opens the page in a browser of its own; `page.requested` lists the addresses it asked for."""
+    """Opens the page in a browser of its own and paints a photo there; `page.requested` lists what it asked for."""
     contexts = []
 
-    def open_page(**options: object) -> object:
+    def open_page(photo: Path | None = None, **options: object) -> object:
         context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         contexts.append(context)
         page = context.new_page()
@@ -125,6 +125,9 @@ def visit(chromium: object, url: str) -> Iterator[Callable[..., object]]:
         page.on("request", lambda request: page.requested.append(request.url))
         page.goto(url)
         page.locator("#photo input[type=file]").wait_for(state="attached", timeout=PATIENCE)
+        if photo is not None:
+            upload(page, photo)
+            stylize(page)
         return page
 
     yield open_page
@@ -135,19 +138,13 @@ def visit(chromium: object, url: str) -> Iterator[Callable[..., object]]:
 @pytest.fixture(scope="session")
 def stylized(visit: Callable[..., object]) -> object:
     """The page after a person uploaded a photo of a coffee cup and pressed Stylize."""
-    page = visit()
-    upload(page, COFFEE)
-    stylize(page)
-    return page
+    return visit(COFFEE)
 
 
 @pytest.fixture(scope="session")
 def phone(visit: Callable[..., object]) -> object:
     """As `stylized`, on the screen of a phone."""
-    page = visit(viewport={"width": 390, "height": 844})
-    upload(page, COFFEE)
-    stylize(page)
-    return page
+    return visit(COFFEE, viewport={"width": 390, "height": 844})
 
 
 @pytest.fixture(scope="session")
@@ -243,9 +240,7 @@ def test_the_page_shows_the_colours_of_the_download_and_says_what_it_left_out(vi
     frames = [ImageCms.profileToProfile(Image.open(COFFEE), color.SRGB, wide)] * 2
     frames[1] = frames[0].transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     frames[0].save(tmp_path / "wide.webp", save_all=True, append_images=frames[1:], icc_profile=profile, quality=95)
-    page = visit()
-    upload(page, tmp_path / "wide.webp")
-    stylize(page)
+    page = visit(tmp_path / "wide.webp")
     _, after = shown(page, "#comparison")
     file = downloaded(page, tmp_path)
     with Image.open(file) as download:

@@ -18,36 +18,28 @@ def shipped(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-@pytest.fixture
-def workplace(tmp_path, monkeypatch) -> Path:
-    folder = tmp_path / "workplace"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
 def test_available_maps_each_shipped_style_to_its_folder(shipped):
     assert styles.available() == {"monet": shipped / "monet"}
 
 
-def test_a_folder_goes_before_a_shipped_style_which_one_without_a_config_does_not_hide(shipped, workplace):
+def test_a_folder_goes_before_a_shipped_style_which_one_without_a_config_does_not_hide(shipped, here):
     assert styles.resolve("monet") == shipped / "monet"
-    (workplace / "monet").mkdir()
+    (here / "monet").mkdir()
     assert styles.resolve("monet") == shipped / "monet"
-    (workplace / "monet" / "config.json").write_text("{}")
+    (here / "monet" / "config.json").write_text("{}")
     assert styles.resolve("monet") == Path("monet")
 
 
-def test_a_folder_goes_before_a_hub_id(shipped, workplace):
+def test_a_folder_goes_before_a_hub_id(shipped, here):
     assert styles.resolve("org/name") == "org/name"
-    (workplace / "org" / "name").mkdir(parents=True)
+    (here / "org" / "name").mkdir(parents=True)
     assert styles.resolve("org/name") == Path("org/name")
 
 
 @pytest.mark.parametrize(
     "name", ["cezanne", "", "./out/monet", "/absent/folder", "a/b/c", "org/na me", "...", Path("org/name"), None, 3]
 )
-def test_anything_else_is_refused_and_the_shipped_styles_are_named(shipped, workplace, name):
+def test_anything_else_is_refused_and_the_shipped_styles_are_named(shipped, here, name):
     refusal(lambda: styles.resolve(name), "monet", repr(str(name) if isinstance(name, Path) else name))
 
 

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 import training_extra  # noqa: F401
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from assertions import refusal
 from training_fixtures import ROOT, TINY, ranks, scalars
 
 from training.data.cache import available_cores
@@ -82,20 +85,10 @@ def test_fp16_on_a_cpu_is_refused_in_one_sentence(launcher, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED"])
-def test_sharding_is_refused_in_one_sentence(launcher, tmp_path, monkeypatch, capsys, kind):
+def test_sharding_is_refused_in_one_sentence(trainer, monkeypatch, kind):
     # Accelerate takes these on only where there are several GPUs
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-    from accelerate.utils import DistributedType
-
-    from training.train import main
-
-    AcceleratorState._reset_state(reset_partial_state=True)
     monkeypatch.setattr(Accelerator, "distributed_type", DistributedType(kind))
-    assert main(launcher.arguments(tmp_path / "style")) == 2
-    AcceleratorState._reset_state(reset_partial_state=True)
-    (sentence,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("train.py: ")]
-    assert kind in sentence and "accelerate launch --multi_gpu" in sentence
+    refusal(trainer, kind, "accelerate launch --multi_gpu")
 
 
 @pytest.mark.slow

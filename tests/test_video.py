@@ -16,7 +16,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from assertions import one_line, refusal
 
 from sdpgan_hub import SDPGAN, SDPGANError, files, video
@@ -83,14 +82,6 @@ def sound(path: str | Path) -> list[bytes]:
 
 def leave(photo: np.ndarray, scene: object) -> np.ndarray:
     return photo
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> Path:
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("styles") / "tiny"
-    SDPGAN(base_channels=4, residual_blocks=1, saliency_size=32, noise=0.1).save_pretrained(folder)
-    return folder
 
 
 @pytest.mark.parametrize(("suffix", "segment"), [("mp4", 24), ("mp4", 4), ("mov", 24), ("m4v", 24)])

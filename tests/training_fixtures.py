@@ -84,6 +84,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     The masks stand for saliency references, which take longer than a tiny training.
     """
+    from training.data import pictures
     from training.data.cache import prepare
 
     folder, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
@@ -91,20 +92,15 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
         photo, mask = np.full((60, 72, 3), random.integers(256, size=3), np.uint8), np.zeros((60, 72), np.uint8)
         cv2.circle(photo, (36, 30), 14, random.integers(256, size=3).tolist(), -1)
         cv2.circle(mask, (36, 30), 14, 255, -1)
-        _write(folder / "photos" / f"{number}.png", photo)
-        _write(folder / "masks" / f"{number}.png", mask)
+        pictures.write(folder / "photos" / f"{number}.png", photo[..., ::-1])
+        pictures.write(folder / "masks" / f"{number}.png", mask)
     for number in range(6):
         stripes = (np.sin(np.arange(64) * (number + 1) / 3)[:, None, None] * 100 + 128) * np.ones((64, 64, 3))
-        _write(folder / "paintings" / f"{number}.png", stripes.astype(np.uint8))
+        pictures.write(folder / "paintings" / f"{number}.png", stripes.astype(np.uint8))
     prepare(
         folder / "photos", folder / "paintings", folder / "cache", masks=folder / "masks", progress=False, workers=1
     )
     return folder
-
-
-def _write(path: Path, image: np.ndarray) -> None:
-    path.parent.mkdir(exist_ok=True)
-    cv2.imwrite(str(path), image)
 
 
 @dataclass

@@ -42,10 +42,8 @@ from training.losses.perceptual import PerceptualFeatures
 from training.metrics import artifacts, colour, deception, style
 from training.metrics import robustness as robust
 from training.metrics import saliency as accuracies
-from training.metrics.report import headline, saliency_table, table
+from training.metrics.report import saliency_table, table
 from training.metrics.subjects import draw_sheet, find_subjects, means, measure, write_subjects
-
-__all__ = ["evaluate", "evaluate_saliency", "headline", "main", "table"]
 
 SHEET_PHOTOS = 8
 

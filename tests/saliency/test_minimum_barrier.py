@@ -5,15 +5,7 @@ import pytest
 from scipy import ndimage
 from skimage import morphology
 
-from sdpgan_hub.saliency import minimum_barrier, robust_background
-from sdpgan_hub.saliency.mbd import (
-    COVARIANCE_REGULARISER,
-    _mahalanobis_distance,
-    backgroundness,
-    barrier_distance,
-    minimum_barrier_map,
-    reconstruct,
-)
+from sdpgan_hub.saliency import mbd, minimum_barrier, robust_background
 
 
 def exact_barrier_distance(image: np.ndarray) -> np.ndarray:
@@ -44,7 +36,7 @@ def test_fast_barrier_distance_is_never_below_the_exact_one_and_mostly_equal_to_
     for seed in range(40):
         random = np.random.default_rng(seed)
         image = random.integers(0, 256, random.integers(3, 7, 2), dtype=np.uint8)
-        fast, exact = barrier_distance(image[..., None])[..., 0], exact_barrier_distance(image)
+        fast, exact = mbd.barrier_distance(image[..., None])[..., 0], exact_barrier_distance(image)
         assert (fast >= exact).all(), image
         equal.extend((fast == exact)[1:-1, 1:-1].ravel())
     assert np.mean(equal) > 0.9
@@ -52,7 +44,7 @@ def test_fast_barrier_distance_is_never_below_the_exact_one_and_mostly_equal_to_
 
 def test_more_passes_never_raise_the_barrier_distance():
     image = np.random.default_rng(1).integers(0, 256, (40, 30, 3), dtype=np.uint8)
-    distances = [barrier_distance(image, passes) for passes in (1, 3, 9)]
+    distances = [mbd.barrier_distance(image, passes) for passes in (1, 3, 9)]
     assert (distances[0] >= distances[1]).all() and (distances[1] >= distances[2]).all()
 
 
@@ -61,24 +53,24 @@ def test_reconstruction_equals_scikit_images(shape):
     random = np.random.default_rng(2)
     mask = random.integers(0, 256, shape, dtype=np.uint8)
     marker = np.minimum(mask, random.integers(0, 256, shape, dtype=np.uint8))
-    assert np.array_equal(reconstruct(marker, mask), morphology.reconstruction(marker, mask))
+    assert np.array_equal(mbd.reconstruct(marker, mask), morphology.reconstruction(marker, mask))
 
 
 def test_distance_to_a_strip_is_the_mahalanobis_distance():
     random = np.random.default_rng(3)
     strip = random.integers(0, 256, (50, 3), dtype=np.uint8)
     pixels = random.uniform(0, 255, (3, 20)).astype(np.float32)
-    inverse = np.linalg.inv(np.cov(strip.T, bias=True) + COVARIANCE_REGULARISER * np.eye(3))
+    inverse = np.linalg.inv(np.cov(strip.T, bias=True) + mbd.COVARIANCE_REGULARISER * np.eye(3))
     offset = pixels.T - strip.mean(axis=0)
     expected = np.sqrt(np.einsum("ni,ij,nj->n", offset, inverse, offset))
-    np.testing.assert_allclose(_mahalanobis_distance(pixels, strip), expected, rtol=1e-4)
+    np.testing.assert_allclose(mbd._mahalanobis_distance(pixels, strip), expected, rtol=1e-4)
 
 
 def test_backgroundness_tolerates_one_border_that_an_object_covers():
     image = np.full((50, 50, 3), 120, np.uint8)
     image[20:30, 20:30] = (220, 40, 40)
     image[:5] = (40, 40, 220)
-    unlike = backgroundness(image)
+    unlike = mbd.backgroundness(image)
     assert unlike[25, 25] == pytest.approx(1.0) and unlike[45, 45] < 0.05
 
 
@@ -92,6 +84,6 @@ def test_a_disc_on_a_noisy_field_is_the_salient_object_of_both_methods():
 @pytest.mark.parametrize("column", [5, 12, 24])
 def test_a_disc_cut_by_the_border_is_lost_to_the_barrier_alone_but_not_to_rbd_and_mb_plus(column):
     image, disc = scene((80, column))
-    assert minimum_barrier_map(image)[disc].mean() < 0.35
+    assert mbd.minimum_barrier_map(image)[disc].mean() < 0.35
     assert robust_background(image)[disc].mean() > 0.6
     assert minimum_barrier(image)[disc].mean() > 0.8

@@ -118,8 +118,7 @@ def test_the_mean_separates_objects_better_than_either_map_and_all_err_little(sh
 
 
 def run(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+    return subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).strip()
 
 
 def test_importing_the_references_imports_none_of_the_extra():

@@ -103,8 +103,3 @@ def content_distance(photo: Tensor, painting: Tensor, region: np.ndarray) -> dic
         enough = weight.mean() >= MIN_REGION and total > 0
         result[name] = float((difference * weight).sum()) / total if enough else None
     return result
-
-
-def saliency_change(photo_saliency: np.ndarray, painting_saliency: np.ndarray) -> float:
-    """Mean |R(x) - R(G(x))| of two maps in [0, 1] of the reference method R, which no training has seen to."""
-    return float(np.abs(photo_saliency - painting_saliency).mean())

@@ -157,7 +157,8 @@ def _measure(subject: Subject, folder: Path, versions: Sequence[str]) -> list[Me
         figures = {
             "mask": "reference" if subject.mask is None else "human",
             **details.detail(photo, painting, region),
-            "saliency_change": details.saliency_change(photo_map, painting_map),
+            # mean |R(x) - R(G(x))| of maps of the reference method R, which no training has seen to
+            "saliency_change": float(np.abs(photo_map - painting_map).mean()),
             **_of_one_image(painting, photo),
             "border_error": artifacts.border_error(photo, painting),
             **of_the_photo,

@@ -43,7 +43,10 @@ class Health:
         """
         infinite = [name for name, value in numbers.items() if not math.isfinite(value)]
         if infinite:
-            return _diverged(infinite, numbers), None
+            # losses come before gradients: where one is not finite the gradients are only what follows of it
+            losses = [name for name in infinite if name.startswith("loss/")]
+            described = " and ".join(f"{name.replace('/', ' ')} is {numbers[name]}" for name in losses or infinite)
+            return described if losses else f"{described} though every loss is finite", None
         self.steps += 1
         for name, value in numbers.items():
             if self.steps > WINDOW or not name.startswith("output/"):  # G's first weights paint grey
@@ -87,11 +90,3 @@ class Health:
     def _below(self, name: str, least: float, numbers: Mapping[str, float]) -> bool:
         values = self.recent.get(name, ())
         return name in numbers and sum(value < least for value in values) >= SHARE * WINDOW
-
-
-def _diverged(infinite: list[str], numbers: Mapping[str, float]) -> str:
-    """Losses are computed before gradients: where a loss is not finite the gradients are only what follows of it."""
-    losses = [name for name in infinite if name.startswith("loss/")]
-    named = losses or infinite
-    described = " and ".join(f"{name.replace('/', ' ')} is {numbers[name]}" for name in named)
-    return described if losses else f"{described} though every loss is finite"
