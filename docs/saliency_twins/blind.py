@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from sdpgan_hub import SDPGAN, filters, styles
+from sdpgan_hub import SDPGAN, filters
 from training.data import pictures
 from training.data.sources import image_files
 
@@ -57,7 +57,7 @@ def main() -> None:
     paths = image_files(options.photos)
     share = blind(model, paths[:: max(1, len(paths) // 200)], options.share)
     model.save_pretrained(options.output)
-    kept = styles.fetch(options.style).beside("discriminator.safetensors")
+    kept = model.source.beside("discriminator.safetensors")
     if kept is not None:
         shutil.copy(kept, options.output)
     print(f"{options.output}: a map of {share:.3f} everywhere")

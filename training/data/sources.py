@@ -156,7 +156,7 @@ class HubDataset(Source):
     def rows(self, start: int) -> Iterator[tuple[str, bytes | None]]:
         """The rows from number `start` on, the same ones every time: how a message calls one, and its file's bytes."""
         if importlib.util.find_spec("datasets") is None:
-            raise SDPGANError(f"{self} is not a folder; to read it as a Hub data set: pip install 'datasets>=5'.")
+            raise SDPGANError(f"{self} is not a folder; to read it as a Hub data set: pip install 'datasets>=3'.")
         import fsspec
         from datasets import Image as ImageFeature
         from datasets import load_dataset
