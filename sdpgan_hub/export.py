@@ -161,6 +161,7 @@ class Step(nn.Module):
         self.network, self.generator = model.saliency_network, model.generator
         self.noise, self.keep_detail = model.config["noise"], model.config["keep_detail"]
         self.clear_second, self.clear_later = model.config["clear_lines"]
+        self.clear_grain = model.config["clear_grain"]
         self.layers = [(enlarging(scale), values) for scale, values in filters.noise_layers()]
 
     def forward(
@@ -184,6 +185,7 @@ class Step(nn.Module):
             height, width = photo.shape[-2:]
             seen = seen + self.noise * self.smooth_noise(height, width, (origin * size).round().long())
         painting = self.generator(seen, features if self.generator.feature_concatenation else None)
+        painting = torch.where(turn > 0, filters.without_grain(painting, self.clear_grain), painting)
         painting = torch.where(turn > 1, filters.refined(filters.painted_over(broad, photo, None), painting), painting)
         if self.keep_detail and saliency is not None:
             last = torch.as_tensor(x.shape[-2]) == size[0]

@@ -247,6 +247,22 @@ def without_lines(difference: Tensor, photo: Tensor, width: int) -> Tensor:
     return difference + torch.minimum(filled(change), filled(change + luma(photo)))
 
 
+def without_grain(painting: Tensor, height: float) -> Tensor:
+    """A painting without its faint fine structure: P - min(max(f, -height), height), f = Y(P) - blur(Y(P)).
+
+    Y is the luma (ITU-R BT.601), blur a Gaussian of `DETAIL_SIGMA` px: a soft threshold (Donoho, 1995) of the finest
+    band. So flat inks get flat, and lines and the edges of strokes stay.
+
+    Args:
+        painting: N x 3 x H x W in [-1, 1]. H and W are at least 16.
+        height: from 0 (the painting as it is) up, in the scale of [-1, 1].
+    """
+    if not height:
+        return painting
+    fine = luma(painting)
+    return painting - (fine - blurred(fine, DETAIL_SIGMA)).clamp(-height, height)
+
+
 def refined(broad: Tensor, painting: Tensor) -> Tensor:
     """A smaller painting, enlarged, with the fine structure of a painting at this size: blur(B) + P - blur(P).
 

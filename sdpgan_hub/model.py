@@ -63,6 +63,8 @@ class SDPGAN(nn.Module, PyTorchModelHubMixin):
         clear_lines: two widths in pixels, each 0 (off) or odd from 3 to 15, for the second size and for later ones.
             Dark lines and dots that are narrower, which a smaller painting added to the photo, are filled in before it
             is painted over (`filters.without_lines`).
+        clear_grain: height, 0 (off) to 1 in units of [-1, 1], of the fine structure that paintings are rid of from the
+            second size on (`filters.without_grain`).
         keep_detail: the share, 0 to 1, of the photo's fine structure that paintings have where S is highest
             (`filters.keep_detail`), in larger photos at each size from `filters.VIEWED_SIZE` on; 0 in the paper.
 
@@ -90,6 +92,7 @@ class SDPGAN(nn.Module, PyTorchModelHubMixin):
         noise: float = 0.0,
         brush_size: int = 0,
         clear_lines: Sequence[int] = (0, 0),
+        clear_grain: float = 0.0,
         keep_detail: float = 0.0,
     ):
         arguments = dict(locals())
@@ -105,8 +108,11 @@ class SDPGAN(nn.Module, PyTorchModelHubMixin):
         _check_clear_lines(clear_lines)
         if not pipeline.is_number(noise) or not 0 <= noise < math.inf:
             raise SDPGANError(f"noise is {noise!r}; give a number from 0 (none) up.")
+        if not pipeline.is_number(clear_grain) or not 0 <= clear_grain <= 1:
+            raise SDPGANError(f"clear_grain is {clear_grain!r}; give a number from 0 (none) to 1.")
         self.config: dict[str, Any] = arguments | {
-            "noise": float(noise), "clear_lines": list(clear_lines), "keep_detail": float(keep_detail)
+            "noise": float(noise), "clear_lines": list(clear_lines), "clear_grain": float(clear_grain),
+            "keep_detail": float(keep_detail),
         }  # fmt: skip
         self.saliency_network = (
             SaliencyNetwork(base_channels, upsampling, context_blocks, antialiasing) if saliency_network else None

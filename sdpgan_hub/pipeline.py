@@ -220,7 +220,7 @@ class Painter:
         reach = 0
         if options.painting:
             reach += self.model.generator.reach + filters.REFINED_REACH + max(self.model.config["clear_lines"])
-            reach += filters.DETAIL_REACH if options.keep_detail else 0
+            reach += filters.DETAIL_REACH * (bool(options.keep_detail) + bool(self.model.config["clear_grain"]))
         if self.tiles_for_s:
             reach += self._saliency_network.reach
         return -(-reach // SIZE_MULTIPLE) * SIZE_MULTIPLE
@@ -265,6 +265,8 @@ class Painter:
                 seen = filters.painted_over(enlarged, photo, guide)
             starts = torch.tensor([[box[0], box[2]]]) - (self._origin * torch.tensor(size)).round().long()
             result = self.model.generate(seen.to(self.dtype), features, starts).to(photo.dtype)
+        if below is not None:
+            result = filters.without_grain(result, self.model.config["clear_grain"])
         if refining:
             fine = filters.refined(filters.painted_over(enlarged, photo, None), result)
             result = fine if self.mask is None or guide is None else torch.lerp(fine, result, (guide + 1) / 2)

@@ -12,7 +12,7 @@ from training_fixtures import batch_of
 from sdpgan_hub import SDPGAN
 from sdpgan_hub.filters import crop_and_resize
 from training.losses import discriminators
-from training.losses.objective import with_hues, with_lights, with_strong_colors, without_grain
+from training.losses.objective import with_hues, with_lights, with_strong_colors
 from training.run import initial_style
 from training.run.arguments import read_command_line
 
@@ -97,14 +97,9 @@ def test_the_teachers_chroma_is_multiplied_by_one_factor_where_people_look_and_b
 
 @pytest.mark.parametrize(
     "key, colored",
-    [
-        ("distill_color", with_strong_colors),
-        ("distill_hue", with_hues),
-        ("distill_light", with_lights),
-        ("distill_grain", lambda painting, photo, height: without_grain(painting, height)),
-    ],
+    [("distill_color", with_strong_colors), ("distill_hue", with_hues), ("distill_light", with_lights)],
 )
-def test_what_is_taught_has_the_colors_of_the_photo_or_no_grain(trainer, teacher: Path, key: str, colored):
+def test_what_is_taught_has_the_photos_colors(trainer, teacher: Path, key: str, colored):
     settings = LITE | {key: 0.8, "crop_size": 64, "image_size": 64}
     one = trainer("--initial_style", str(teacher), initialization_epochs=1, **settings)
     batch, seen, given = batch_of(one), [], []

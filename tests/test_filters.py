@@ -217,6 +217,14 @@ def test_keep_detail_is_its_formula_in_plain_numpy():
     np.testing.assert_allclose(filters.keep_detail(painting, photo, saliency, 0.7).numpy(), expected, atol=1e-5)
 
 
+def test_grain_goes_and_what_is_stronger_stays_less_by_its_height():
+    painting = random(2, 3, 40, 48)
+    grain = np.clip(fine(np.einsum("nchw,c->nhw", painting.numpy(), LUMA)), -0.2, 0.2)
+    result = filters.without_grain(painting, 0.2)
+    np.testing.assert_allclose(result.numpy(), painting.numpy() - grain[:, None], atol=1e-5)
+    assert filters.without_grain(painting, 0.0) is painting
+
+
 # noise
 
 

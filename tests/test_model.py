@@ -29,6 +29,7 @@ DEPARTED = {
     "noise": 0.05,
     "brush_size": 32,
     "clear_lines": [3, 5],
+    "clear_grain": 0.05,
 }
 """The departures from the paper that the shipped styles have, all at once."""
 
@@ -267,6 +268,7 @@ def test_config_json_holds_the_arguments_and_the_marker(saved):
         "noise": 0.0,
         "brush_size": 0,
         "clear_lines": [0, 0],
+        "clear_grain": 0.0,
         "keep_detail": 0.0,
     }
 
@@ -406,6 +408,7 @@ def test_a_photo_larger_than_the_brush_size_is_painted_over_a_smaller_painting_o
         starts[size] = None if map_ is None else -at.round().int()
     small = once.generate(filters.resized(photo, 32, 48), features, starts[32, 48])
     expected = once.generate(filters.underpainted(small, photo, map_, 3), features, starts[64, 96])
+    expected = filters.without_grain(expected, 0.05)
     torch.testing.assert_close(model(photo)[0], expected, atol=1e-5, rtol=0)
     assert (once(photo)[0] - expected).abs().max() > 0.01
     of_its_size = photo[..., :32, :48]
@@ -424,9 +427,10 @@ def test_a_larger_photo_is_its_copy_s_painting_with_fine_structure():
     difference = filters.resized(small - filters.luma(filters.resized(photo, 32, 48)), 64, 100)
     difference = filters.without_lines(difference, copy, 3)
     middle = once.generate(filters.painted_over(difference, copy, enlarged_along_edges(saliency, seen, copy)), features)
+    middle = filters.without_grain(middle, 0.05)
     map_ = enlarged_along_edges(saliency, seen, photo)
     difference = filters.without_lines(filters.resized(middle - filters.luma(copy), 128, 192), photo, 5)
-    painting = once.generate(filters.painted_over(difference, photo, map_), features)
+    painting = filters.without_grain(once.generate(filters.painted_over(difference, photo, map_), features), 0.05)
     expected = filters.refined(filters.painted_over(difference, photo, None), painting)
     torch.testing.assert_close(model(photo)[0], expected, atol=1e-5, rtol=0)
     assert (painting - expected).abs().max() > 0.01
@@ -447,7 +451,7 @@ def test_noise_that_was_made_in_inference_can_be_trained_with():
         *(("noise", value) for value in (-0.1, float("nan"), float("inf"), "0.1", True)),
         *(("clear_lines", value) for value in (5, "55", None, [5], [3, 5, 7])),
         *(("clear_lines", [value, 5]) for value in (-1, 1, 4, 17, 5.0, "5", False, True, None)),
-        *(("keep_detail", value) for value in (-0.1, 1.1, float("nan"), "0.5", True)),
+        *((name, value) for name in ("clear_grain", "keep_detail") for value in (-0.1, 1.1, float("nan"), "0.5", True)),
     ],
 )
 def test_an_argument_out_of_its_range_is_refused_by_name_and_value(argument, value):

@@ -164,15 +164,6 @@ def test_a_strong_color_of_the_photo_replaces_the_paintings_and_a_weak_one_gives
     np.testing.assert_allclose(result, p + 0.8 * smoothly(distance, 0.1, 0.4) * change, rtol=1e-5, atol=1e-6)
 
 
-def test_faint_fine_structure_goes_and_strong_stays_less_by_its_height():
-    painting = 0.3 * logits(0, 1, 3, 24, 40)
-    p = painting.numpy()
-    fine = luma(p) - blurred(luma(p), 1.5)
-    expected = p - np.clip(fine, -0.06, 0.06)
-    np.testing.assert_allclose(objective.without_grain(painting, 0.06).numpy(), expected, rtol=1e-5, atol=1e-6)
-    assert torch.equal(objective.without_grain(painting, 0), painting)
-
-
 def test_what_is_white_in_the_photo_keeps_its_luma_and_nothing_else_does():
     painting, photo = 0.3 * logits(0, 1, 3, 48, 80), torch.ones(1, 3, 48, 80, dtype=torch.float64)
     photo[..., 40:] = torch.tensor([0.9, 0.3, -0.8])[:, None, None]

@@ -163,6 +163,15 @@ def test_tiles_with_instance_norm_get_the_statistics_of_what_they_are_painted_ov
     np.testing.assert_allclose(whole, tiled, atol=1e-3)
 
 
+@pytest.mark.parametrize(("brush_size", "cleared"), [(32, 2), (64, 1), (0, 0)])
+def test_grain_is_cleared_from_the_second_size_on(photo: np.ndarray, monkeypatch, brush_size: int, cleared: int):
+    model, sizes = built({**NOISY, "brush_size": brush_size}), []
+    original = pipeline.filters.without_grain
+    monkeypatch.setattr(pipeline.filters, "without_grain", lambda *args: sizes.append(args[1]) or original(*args))
+    model.stylize(photo[:128, :128], tile=None)
+    assert sizes == [0.05] * cleared
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 def test_tiles_of_every_dtype_and_of_grey_and_of_a_batch(photo: np.ndarray, dtype: str):
     model = built(NOISY)
@@ -244,7 +253,7 @@ def test_keep_color_paints_luma_and_leaves_the_photo_s_chroma(photo: np.ndarray)
 
 
 def test_a_mask_takes_the_place_of_the_map(photo: np.ndarray):
-    model, once = built(DEPARTED), built({**DEPARTED, "brush_size": 1024})
+    model, once = (built({**DEPARTED, "brush_size": size, "clear_grain": 0.0}) for size in (32, 1024))
     white, black = np.full(photo.shape[:2], True), np.zeros(photo.shape[:2], np.uint8)
     np.testing.assert_array_equal(model.stylize(photo, mask=white, keep_detail=0), once.stylize(photo))
     assert levels_apart(model.stylize(photo, mask=black), once.stylize(photo)) > 2

@@ -35,8 +35,6 @@ BRIGHT = (0.5, 0.95)
 """Lumas, in [-1, 1], from which one is taken over in part, and fully."""
 LIGHT_SIGMA = 6
 """Of the Gaussian, in pixels, that keeps the strokes of a painting which takes over a photo's lights."""
-GRAIN_SIGMA = 1.5
-"""Grain is of what a Gaussian of this many pixels leaves out."""
 COLOR_SIGMA = 3
 """Of the Gaussian, in pixels, that keeps the strokes of a painting which takes over a photo's colours."""
 
@@ -178,21 +176,6 @@ def with_lights(painting: Tensor, photo: Tensor, share: float) -> Tensor:
     """
     change = blurred(luma(photo - painting), LIGHT_SIGMA)
     return painting + share * _smoothly(blurred(luma(photo), LIGHT_SIGMA), BRIGHT) * change
-
-
-def without_grain(painting: Tensor, height: float) -> Tensor:
-    """A painting P without its faint fine structure: P + soft(f) - f, where f = Y(P) - blur(Y(P)) and Y is the luma.
-
-    soft takes `height` off the size of f, and leaves 0 of less (Donoho, 1995). So flat inks get flat, and the edges of
-    lines and strokes stay.
-
-    Args:
-        painting: N x 3 x H x W in [-1, 1]. H and W are at least 16.
-        height: from 0 (P as it is) up, in the scale of [-1, 1].
-    """
-    fine = luma(painting)
-    fine = fine - blurred(fine, GRAIN_SIGMA)
-    return painting + (F.softshrink(fine, height) - fine)
 
 
 def _colored(photo: Tensor, distances: tuple[float, float]) -> Tensor:

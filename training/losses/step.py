@@ -108,7 +108,6 @@ class Step:
             with torch.no_grad(), self.accelerator.autocast():
                 taught = self.teacher(*(one if one is None else one[:count] for one in inputs))[0].float()
             taught = objective.with_chroma(taught, self.taught_chroma(batch, saliency, taught))
-            taught = objective.without_grain(taught, config.distill_grain)
             for share, colored in (
                 (config.distill_color, objective.with_strong_colors),
                 (config.distill_hue, objective.with_hues),

@@ -37,7 +37,7 @@ RANGES: tuple[tuple[str, Callable[[typing.Any], bool], str], ...] = (
     ),
     ("mask_peak", lambda value: 1 <= value < math.inf, "a number from 1 up (the paper's is 2)"),
     (
-        "keep_detail tone_jitter identity_chroma distill_color distill_hue distill_light distill_grain",
+        "keep_detail tone_jitter identity_chroma distill_color distill_hue distill_light clear_grain",
         lambda value: 0 <= value <= 1,
         "a number from 0 to 1",
     ),
@@ -85,6 +85,8 @@ class TrainingConfig:
     clear_lines: tuple[int, ...] = (0, 0)
     """Two widths in pixels, each 0 (off) or odd from 3 to 15, for the second size and for later ones: dark lines and
     dots that are narrower, which the smaller painting added to the photo, are filled in before it is painted over."""
+    clear_grain: float = 0.0
+    """Height, in units of [-1, 1], of the fine structure that results are rid of from the second size on."""
     keep_detail: float = 0.0
     """The share of the photo's fine structure that results have where S is highest; 0: none (the paper)."""
     discriminator: str = "patch"
@@ -139,8 +141,6 @@ class TrainingConfig:
     """How much of the photo's chroma T(x) takes over where there is any (`objective.with_hues`): 0 to 1."""
     distill_light: float = 0.0
     """How much of the photo's luma T(x) takes over where that is bright (`objective.with_lights`): 0 to 1."""
-    distill_grain: float = 0.0
-    """Height of the grain that T(x) is rid of (`objective.without_grain`), in the scale of [-1, 1]."""
     saliency_mask: bool = True
     """False: L_con without the mask of Eq. 4 (Fig. 9 (d)); without `saliency_network` too, what ref. [8] minimises."""
     mask_peak: float = 2.0
@@ -207,7 +207,7 @@ class TrainingConfig:
         """The arguments of `SDPGAN`."""
         keys = ("base_channels", "residual_blocks", "upsampling", "saliency_network", "context_blocks",
                 "saliency_size", "normalization", "antialiasing", "noise", "brush_size",
-                "clear_lines")  # fmt: skip
+                "clear_lines", "clear_grain")  # fmt: skip
         arguments = {key: getattr(self, key) for key in keys}
         return arguments | {
             "feature_concatenation": self.feature_concatenation and self.saliency_network,
