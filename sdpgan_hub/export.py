@@ -185,12 +185,13 @@ class Step(nn.Module):
             height, width = photo.shape[-2:]
             seen = seen + self.noise * self.smooth_noise(height, width, (origin * size).round().long())
         painting = self.generator(seen, features if self.generator.feature_concatenation else None)
-        painting = torch.where(turn > 0, filters.without_grain(painting, self.clear_grain), painting)
+        last = torch.as_tensor(x.shape[-2]) == size[0]
+        finished = last | (size.min() * filters.SMALLEST_STEP >= filters.VIEWED_SIZE)
+        cleared = filters.without_grain(painting, self.clear_grain)
+        painting = torch.where((turn > 0) & finished, cleared, painting)
         painting = torch.where(turn > 1, filters.refined(filters.painted_over(broad, photo, None), painting), painting)
         if self.keep_detail and saliency is not None:
-            last = torch.as_tensor(x.shape[-2]) == size[0]
-            keeps = last | (size.min() * filters.SMALLEST_STEP >= filters.VIEWED_SIZE)
-            painting = filters.keep_detail(painting, photo, saliency, self.keep_detail * keeps)
+            painting = filters.keep_detail(painting, photo, saliency, self.keep_detail * finished)
         return painting - filters.luma(photo), map_ if saliency is None else saliency
 
     def smooth_noise(self, height: int, width: int, origin: Tensor) -> Tensor:

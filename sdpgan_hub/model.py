@@ -63,8 +63,8 @@ class SDPGAN(nn.Module, PyTorchModelHubMixin):
         clear_lines: two widths in pixels, each 0 (off) or odd from 3 to 15, for the second size and for later ones.
             Dark lines and dots that are narrower, which a smaller painting added to the photo, are filled in before it
             is painted over (`filters.without_lines`).
-        clear_grain: height, 0 (off) to 1 in units of [-1, 1], of the fine structure that paintings are rid of from the
-            second size on (`filters.without_grain`).
+        clear_grain: height, 0 (off) to 1 in units of [-1, 1], of the fine structure that paintings over a smaller one
+            are rid of (`filters.without_grain`), at the last size and from `filters.VIEWED_SIZE` on.
         keep_detail: the share, 0 to 1, of the photo's fine structure that paintings have where S is highest
             (`filters.keep_detail`), in larger photos at each size from `filters.VIEWED_SIZE` on; 0 in the paper.
 

@@ -177,7 +177,8 @@ class Painter:
             last = step == len(sizes)
             cores = tiles(size, tile)
             wanted = options if last else replace(options, saliency=False)
-            if not last and min(size) * filters.SMALLEST_STEP < filters.VIEWED_SIZE:
+            finished = last or min(size) * filters.SMALLEST_STEP >= filters.VIEWED_SIZE
+            if not finished:
                 wanted = replace(wanted, keep_detail=0.0)  # from the viewed size on, each adds its own detail
             statistics = self.statistics(size, below, wanted, step > 2) if len(cores) > 1 else None
             differences = None if last else self.photo.values.new_empty(
@@ -188,7 +189,7 @@ class Painter:
                 if kept[0] == kept[1] or kept[2] == kept[3]:
                     continue
                 outer = _widened(core, tile, self.overlap(wanted), size)
-                result = self.tile(size, outer, below, wanted, statistics, refining=step > 2)
+                result = self.tile(size, outer, below, wanted, statistics, step > 2, finished)
                 result = _cut(result, outer, kept)
                 if differences is None:
                     top, bottom, left, right = (place - self.photo.margin for place in kept)
@@ -245,10 +246,12 @@ class Painter:
         options: Options,
         statistics: dict | None,
         refining: bool = False,
+        finished: bool = True,
     ) -> Tile:
         """A part of the photo resized to `size`; `below` is the smaller painting less the luma of its photo.
 
         refining: the smaller painting stays, and gets fine structure alone.
+        finished: grain goes; enlarged it becomes strokes.
         """
         photo = self.photo.part(size, box).to(self.model.device)
         guided = below is not None or options.keep_detail > 0
@@ -265,7 +268,7 @@ class Painter:
                 seen = filters.painted_over(enlarged, photo, guide)
             starts = torch.tensor([[box[0], box[2]]]) - (self._origin * torch.tensor(size)).round().long()
             result = self.model.generate(seen.to(self.dtype), features, starts).to(photo.dtype)
-        if below is not None:
+        if finished and below is not None:
             result = filters.without_grain(result, self.model.config["clear_grain"])
         if refining:
             fine = filters.refined(filters.painted_over(enlarged, photo, None), result)

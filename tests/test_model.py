@@ -427,7 +427,6 @@ def test_a_larger_photo_is_its_copy_s_painting_with_fine_structure():
     difference = filters.resized(small - filters.luma(filters.resized(photo, 32, 48)), 64, 100)
     difference = filters.without_lines(difference, copy, 3)
     middle = once.generate(filters.painted_over(difference, copy, enlarged_along_edges(saliency, seen, copy)), features)
-    middle = filters.without_grain(middle, 0.05)
     map_ = enlarged_along_edges(saliency, seen, photo)
     difference = filters.without_lines(filters.resized(middle - filters.luma(copy), 128, 192), photo, 5)
     painting = filters.without_grain(once.generate(filters.painted_over(difference, photo, map_), features), 0.05)

@@ -163,8 +163,11 @@ def test_tiles_with_instance_norm_get_the_statistics_of_what_they_are_painted_ov
     np.testing.assert_allclose(whole, tiled, atol=1e-3)
 
 
-@pytest.mark.parametrize(("brush_size", "cleared"), [(32, 2), (64, 1), (0, 0)])
-def test_grain_is_cleared_from_the_second_size_on(photo: np.ndarray, monkeypatch, brush_size: int, cleared: int):
+@pytest.mark.parametrize(("brush_size", "viewed", "cleared"), [(32, 528, 1), (32, 60, 2), (64, 528, 1), (0, 528, 0)])
+def test_grain_is_cleared_at_the_last_size_and_from_the_viewed_size_on(
+    photo: np.ndarray, monkeypatch, brush_size: int, viewed: int, cleared: int
+):
+    monkeypatch.setattr(pipeline.filters, "VIEWED_SIZE", viewed)
     model, sizes = built({**NOISY, "brush_size": brush_size}), []
     original = pipeline.filters.without_grain
     monkeypatch.setattr(pipeline.filters, "without_grain", lambda *args: sizes.append(args[1]) or original(*args))

@@ -86,7 +86,7 @@ class TrainingConfig:
     """Two widths in pixels, each 0 (off) or odd from 3 to 15, for the second size and for later ones: dark lines and
     dots that are narrower, which the smaller painting added to the photo, are filled in before it is painted over."""
     clear_grain: float = 0.0
-    """Height, in units of [-1, 1], of the fine structure that results are rid of from the second size on."""
+    """Height, in units of [-1, 1], of the fine structure that results over a smaller painting are rid of."""
     keep_detail: float = 0.0
     """The share of the photo's fine structure that results have where S is highest; 0: none (the paper)."""
     discriminator: str = "patch"
