@@ -11,8 +11,7 @@ from training_fixtures import batch_of
 
 from sdpgan_hub import SDPGAN
 from sdpgan_hub.filters import crop_and_resize
-from training.losses import discriminators
-from training.losses.objective import with_hues, with_lights, with_strong_colors
+from training.losses import discriminators, taught
 from training.run import initial_style
 from training.run.arguments import read_command_line
 
@@ -21,6 +20,12 @@ LITE = NETWORKS | {
     "residual_blocks": 2, "train_saliency": "false", "w_con": 0, "w_con_s": 0, "w_distill": 1, "learning_rate": 2e-3,
     "use_ema": "false",
 }  # fmt: skip
+
+
+def distance(painting, target, squared: float = 0) -> float:
+    """The distillation loss."""
+    difference = np.abs(np.asarray(painting.detach()) - np.asarray(target))
+    return difference.mean() + squared * (difference**2).mean()
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +81,7 @@ def test_the_teacher_paints_what_the_student_paints(trainer, teacher: Path):
     assert len(student[0]) == 4 and len(given[0]) == 2  # two photos, one painting and a shifted photo
     for whole, part in zip(student[:4], given[:4], strict=True):
         assert torch.equal(whole[:2], part)
-    assert loss.item() == pytest.approx((student[4][:2] - given[4]).abs().mean().item(), rel=1e-5)
+    assert loss.item() == pytest.approx(distance(student[4][:2], given[4]), rel=1e-5)
     assert loss > 0.01
 
 
@@ -90,16 +95,21 @@ def test_the_teachers_chroma_is_multiplied_by_one_factor_where_people_look_and_b
     painting, saliency = (output.detach()[:2] for output in seen[-1])
     attended = (crop_and_resize(saliency, batch["photo_box"], 64, 64).numpy() + 1) / 2
     luma = np.einsum("c,ncyx->nyx", [0.299, 0.587, 0.114], given[0])[:, None]
-    taught = luma + (0.5 * attended + 3 * (1 - attended)) * (given[0] - luma)
-    assert loss.item() == pytest.approx(np.abs(painting.numpy() - taught.clip(-1, 1)).mean(), rel=1e-4)
-    assert np.abs(taught - given[0]).mean() > 0.01
+    target = luma + (0.5 * attended + 3 * (1 - attended)) * (given[0] - luma)
+    assert loss.item() == pytest.approx(distance(painting, np.clip(target, -1, 1)), rel=1e-4)
+    assert np.abs(target - given[0]).mean() > 0.01
 
 
 @pytest.mark.parametrize(
-    "key, colored",
-    [("distill_color", with_strong_colors), ("distill_hue", with_hues), ("distill_light", with_lights)],
+    ("key", "change", "least"),
+    [
+        ("distill_color", taught.with_strong_colors, 0.01),
+        ("distill_hue", taught.with_hues, 0.01),
+        ("distill_light", taught.with_lights, 0.01),
+        ("distill_flat", taught.flat, 0.003),
+    ],
 )
-def test_what_is_taught_has_the_photos_colors(trainer, teacher: Path, key: str, colored):
+def test_what_is_taught_is_the_teachers_painting_changed(trainer, teacher: Path, key: str, change, least):
     settings = LITE | {key: 0.8, "crop_size": 64, "image_size": 64}
     one = trainer("--initial_style", str(teacher), initialization_epochs=1, **settings)
     batch, seen, given = batch_of(one), [], []
@@ -107,25 +117,43 @@ def test_what_is_taught_has_the_photos_colors(trainer, teacher: Path, key: str, 
     one.model.register_forward_hook(lambda module, inputs, output: seen.append(output[0].detach()[:2]))
     one.step.teacher.register_forward_hook(lambda module, inputs, output: given.append(output[0]))
     loss = one.backward(batch)["loss/distill"]
-    taught = colored(given[0], batch["photo"], 0.8).clamp(-1, 1)
-    assert loss.item() == pytest.approx((seen[-1] - taught).abs().mean().item(), rel=1e-4)
-    assert (taught - given[0]).abs().mean() > 0.01
+    target = change(given[0], batch["photo"], 0.8).clamp(-1, 1)
+    assert loss.item() == pytest.approx(distance(seen[-1], target), rel=1e-4)
+    assert (target - given[0]).abs().mean() > least
+
+
+def test_contours_are_inked_at_the_last_size_and_where_people_look(trainer, teacher: Path):
+    settings = LITE | {"distill_ink": 0.8, "crop_size": 64, "image_size": 64}
+    one = trainer("--initial_style", str(teacher), initialization_epochs=1, **settings)
+    batch, seen, given = batch_of(one), [], []
+    batch["repainted"] = torch.tensor([False, True])
+    batch["photo"][:] = -0.5
+    batch["photo"][..., 30:] = 0.5
+    one.model.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    one.step.teacher.register_forward_hook(lambda module, inputs, output: given.append(output[0]))
+    loss = one.backward(batch)["loss/distill"]
+    painting, saliency = (output.detach()[:2] for output in seen[-1])
+    looked_at = (crop_and_resize(saliency, batch["photo_box"], 64, 64) + 1) / 2
+    share = 0.8 * torch.stack([looked_at[0], torch.ones_like(looked_at[1])])
+    target = taught.inked(given[0], batch["photo"], share).clamp(-1, 1)
+    assert loss.item() == pytest.approx(distance(painting, target, 10), rel=1e-4)
+    assert (target - given[0]).abs().mean() > 0.01
 
 
 def test_a_student_comes_close_to_its_teacher(trainer, teacher: Path):
     one = trainer("--initial_style", str(teacher), initialization_epochs=20, epochs=0, **LITE)
     held_out = batch_of(one, tuple(range(10_000, 10_008)))
 
-    def distance() -> float:
+    def apart() -> float:
         paintings = [net(held_out["photo"], held_out["photo_whole"], held_out["photo_box"])[0] for net in networks]
         return (paintings[0] - paintings[1]).abs().mean().item()
 
     networks = (one.model, one.step.teacher)
     with torch.no_grad():
-        before = distance()
+        before = apart()
         with torch.enable_grad():
             assert one.train() == 0
-        after = distance()
+        after = apart()
     assert after < 0.6 * before, (before, after)
     shipped = SDPGAN.from_pretrained(one.output)
     assert shipped.config["residual_blocks"] == 2

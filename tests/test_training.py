@@ -216,6 +216,12 @@ def test_the_length_in_steps_goes_before_that_in_epochs():
     assert schedule.learning_rate(200) == pytest.approx(2e-5)
 
 
+def test_the_learning_rate_falls_in_a_training_without_adversarial_steps_too():
+    schedule = Schedule(TrainingConfig(epochs=0, initialization_epochs=2), steps_per_epoch=100)
+    assert schedule.total_steps == 200
+    assert [schedule.learning_rate(step) for step in (99, 100, 150)] == pytest.approx([2e-4, 2e-5, 2e-6])
+
+
 def test_weights_and_what_a_setting_means_for_the_networks():
     def terms(**settings) -> dict[str, float]:
         return Schedule(TrainingConfig(initialization_epochs=0, **settings), 100).weights(50 * 100)

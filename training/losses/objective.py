@@ -17,7 +17,7 @@ import math
 import torch.nn.functional as F
 from torch import Tensor
 
-from sdpgan_hub.filters import blurred, luma
+from sdpgan_hub.filters import luma
 
 PENALTIES = {
     "bce": F.softplus,
@@ -27,16 +27,6 @@ PENALTIES = {
 """What D pays for a logit of an image that is no painting; for the negative logit of a painting it pays the same."""
 SHIFT_MARGIN = 16
 """Pixels at the border where a photo and its shifted copy see different things."""
-STRONG_COLOR = (0.4, 0.9)
-"""Distance of a colour from its luma, in the scale of [-1, 1], from which it is taken over in part, and fully."""
-WEAK_COLOR = (0.1, 0.4)
-"""The same where chroma alone is taken over."""
-BRIGHT = (0.5, 0.95)
-"""Lumas, in [-1, 1], from which one is taken over in part, and fully."""
-LIGHT_SIGMA = 6
-"""Of the Gaussian, in pixels, that keeps the strokes of a painting which takes over a photo's lights."""
-COLOR_SIGMA = 3
-"""Of the Gaussian, in pixels, that keeps the strokes of a painting which takes over a photo's colours."""
 
 
 def discriminator_loss(painting: Tensor, edge_blurred: Tensor | None, generated: Tensor, kind: str = "bce") -> Tensor:
@@ -133,61 +123,18 @@ def shift_loss(painting: Tensor, shifted: Tensor, rows: int, columns: int) -> Te
     return F.l1_loss(shifted[:, :, inner[0], inner[1]].float(), moved[:, :, inner[0], inner[1]].float())
 
 
-def distillation_loss(painting: Tensor, taught: Tensor) -> Tensor:
-    """|| G(x) - T(x) ||_1: a small G learns what the G of a trained style paints of the same input; N x 3 x H x W."""
-    return F.l1_loss(painting.float(), taught.float())
+def distillation_loss(painting: Tensor, taught: Tensor, squared: float = 0.0) -> Tensor:
+    """|| G(x) - T(x) ||_1 + squared || G(x) - T(x) ||_2^2: G learns what a trained style paints of the same input.
+
+    Images N x 3 x H x W. The first term keeps strokes, the second finds thin lines, which are few pixels far off.
+    """
+    difference = painting.float() - taught.float()
+    return difference.abs().mean() + squared * difference.square().mean()
 
 
 def with_chroma(image: Tensor, share: float | Tensor) -> Tensor:
     """N x 3 x H x W in [-1, 1] with `share`, a number or N x 1 x H x W, of its colour differences from its luma."""
     return luma(image) + share * (image - luma(image))
-
-
-def with_strong_colors(painting: Tensor, photo: Tensor, share: float) -> Tensor:
-    """A painting P of the photo x in which what has a strong colour keeps it: P + share w blur(x - P).
-
-    w goes smoothly from 0 to 1 between the two distances of `STRONG_COLOR` of blur(x) from its luma. So a red flower is
-    not painted in cream because most of what the painter shows is pale. Greys, skin and strokes stay as they are.
-
-    Args:
-        painting: N x 3 x H x W in [-1, 1]. H and W are at least 16.
-        photo: of the same shape.
-        share: 0 (P as it is) to 1.
-    """
-    return painting + share * _colored(photo, STRONG_COLOR) * blurred(photo - painting, COLOR_SIGMA)
-
-
-def with_hues(painting: Tensor, photo: Tensor, share: float) -> Tensor:
-    """A painting P of the photo x in which what has a colour keeps it, in P's lights: P + share w (d - Y(d)).
-
-    d is blur(x - P), Y the luma, and w goes from 0 to 1 between the two distances of `WEAK_COLOR`. So grass stays green
-    in the palette of a painter who has no meadows. The arguments are those of `with_strong_colors`.
-    """
-    change = blurred(photo - painting, COLOR_SIGMA)
-    return painting + share * _colored(photo, WEAK_COLOR) * (change - luma(change))
-
-
-def with_lights(painting: Tensor, photo: Tensor, share: float) -> Tensor:
-    """A painting P of the photo x in which what is white stays white: P + share w blur(Y(x) - Y(P)).
-
-    Y is the luma, and w goes from 0 to 1 between the two lumas of `BRIGHT` of blur(x), with the Gaussian of
-    `LIGHT_SIGMA`. So a sun shines in the palette of a painter who has no white. The arguments are those of
-    `with_strong_colors`; H and W are at least 32.
-    """
-    change = blurred(luma(photo - painting), LIGHT_SIGMA)
-    return painting + share * _smoothly(blurred(luma(photo), LIGHT_SIGMA), BRIGHT) * change
-
-
-def _colored(photo: Tensor, distances: tuple[float, float]) -> Tensor:
-    """Smoothly 0 to 1 where blur(x) is between these distances from its luma, N x 1 x H x W."""
-    broad = blurred(photo, COLOR_SIGMA)
-    return _smoothly((broad - luma(broad)).norm(dim=1, keepdim=True), distances)
-
-
-def _smoothly(values: Tensor, between: tuple[float, float]) -> Tensor:
-    low, high = between
-    place = ((values - low) / (high - low)).clamp(0, 1)
-    return place**2 * (3 - 2 * place)
 
 
 def content_weight(w_con: float, epoch: int, decay: float = 0.96, decay_epochs: int = 10) -> float:

@@ -14,7 +14,7 @@ from sdpgan_hub import SDPGAN
 from sdpgan_hub.filters import NOISE_PERIOD, crop_and_resize, resized, underpainted
 
 from ..run.config import TrainingConfig
-from . import discriminators, objective
+from . import discriminators, objective, taught
 from .perceptual import HEAD_LAYERS, PerceptualFeatures, memory_format
 
 
@@ -104,19 +104,8 @@ class Step:
         if "shift" in weights:
             terms["shift"] = objective.shift_loss(painted[shifted], painted[-repeats:], *shift)
         if "distill" in weights:
-            assert self.teacher is not None
-            with torch.no_grad(), self.accelerator.autocast():
-                taught = self.teacher(*(one if one is None else one[:count] for one in inputs))[0].float()
-            taught = objective.with_chroma(taught, self.taught_chroma(batch, saliency, taught))
-            for share, colored in (
-                (config.distill_color, objective.with_strong_colors),
-                (config.distill_hue, objective.with_hues),
-                (config.distill_light, objective.with_lights),
-            ):
-                if share:
-                    taught = colored(taught, batch["photo"], share)
-            taught = taught.clamp(-1, 1)
-            terms["distill"] = objective.distillation_loss(stylized, taught)
+            target = self.taught(batch, inputs, saliency)
+            terms["distill"] = objective.distillation_loss(stylized, target, 10 if config.distill_ink else 0)
         self.backpropagate(terms, weights, losses)
         del terms, pyramid, pyramids
         self.backpropagate(self.saliency_terms(batch, stylized, saliency, weights), weights, losses)
@@ -131,15 +120,33 @@ class Step:
         numbers |= self.spread("output", stylized.detach()) | self.spread("painting", batch["painting"])
         return {f"loss/{name}": loss for name, loss in losses.items()} | numbers
 
-    def taught_chroma(self, batch: dict[str, Tensor], saliency: Tensor | None, taught: Tensor) -> float | Tensor:
-        """What the chroma of T(x) is multiplied with: `distill_chroma`, mixed by S's map where there is one."""
-        salient, elsewhere = self.config.distill_chroma
-        if saliency is None:
-            return elsewhere
-        looked_at = (saliency.detach().float() + 1) / 2
-        if "photo_box" in batch:
-            looked_at = crop_and_resize(looked_at, batch["photo_box"], *taught.shape[-2:])
-        return elsewhere + (salient - elsewhere) * looked_at
+    @torch.no_grad()
+    def taught(self, batch: dict[str, Tensor], inputs: list[Tensor | None], saliency: Tensor | None) -> Tensor:
+        """What T paints of the photos, in other colours, lights and lines where `distill_*` say so."""
+        assert self.teacher is not None
+        config, photo = self.config, batch["photo"]
+        with self.accelerator.autocast():
+            painting = self.teacher(*(one if one is None else one[: len(photo)] for one in inputs))[0].float()
+        looked_at: float | Tensor = 0.0
+        if saliency is not None:
+            looked_at = (saliency.float() + 1) / 2
+            if "photo_box" in batch:
+                looked_at = crop_and_resize(looked_at, batch["photo_box"], *painting.shape[-2:])
+        salient, elsewhere = config.distill_chroma
+        painting = objective.with_chroma(painting, elsewhere + (salient - elsewhere) * looked_at)
+        inked: float | Tensor = config.distill_ink
+        if inked and config.brush_size:  # a line that is painted over would get one on each side
+            inked = inked * torch.maximum(batch["repainted"].view(-1, 1, 1, 1).float(), torch.as_tensor(looked_at))
+        for share, change in (
+            (config.distill_color, taught.with_strong_colors),
+            (config.distill_hue, taught.with_hues),
+            (config.distill_light, taught.with_lights),
+            (config.distill_flat, taught.flat),
+            (inked, taught.inked),
+        ):
+            if torch.is_tensor(share) or share:
+                painting = change(painting, photo, share)
+        return painting.clamp(-1, 1)
 
     def spread(self, kind: str, images: Tensor) -> dict[str, Tensor]:
         """Standard deviations over the pixels of an image, and over the images at one pixel."""

@@ -37,7 +37,8 @@ RANGES: tuple[tuple[str, Callable[[typing.Any], bool], str], ...] = (
     ),
     ("mask_peak", lambda value: 1 <= value < math.inf, "a number from 1 up (the paper's is 2)"),
     (
-        "keep_detail tone_jitter identity_chroma distill_color distill_hue distill_light clear_grain",
+        "keep_detail tone_jitter identity_chroma distill_color distill_hue distill_light distill_flat distill_ink "
+        "clear_grain",
         lambda value: 0 <= value <= 1,
         "a number from 0 to 1",
     ),
@@ -131,16 +132,20 @@ class TrainingConfig:
     w_shift: float = 0.0
     """Of the change of one photo's painting when its crop starts 1 to 3 px further, beyond Eq. 1; 0: not computed."""
     w_distill: float = 0.0
-    """Of |G(x) - T(x)|_1, where T is the G of --initial_style, beyond Eq. 1: a smaller G learns its paintings; 0: not
-    computed."""
+    """Of the distance of G(x) from T(x), where T is the G of --initial_style, beyond Eq. 1: a smaller G learns its
+    paintings; 0: not computed."""
     distill_chroma: tuple[float, ...] = (1.0, 1.0)
     """What the chroma of T(x) is multiplied with: where S's map is 1, and where it is 0 or there is no S."""
     distill_color: float = 0.0
-    """How much of the photo's strong colours T(x) takes over (`objective.with_strong_colors`): 0 to 1."""
+    """How much of the photo's strong colours T(x) takes over (`taught.with_strong_colors`): 0 to 1."""
     distill_hue: float = 0.0
-    """How much of the photo's chroma T(x) takes over where there is any (`objective.with_hues`): 0 to 1."""
+    """How much of the photo's chroma T(x) takes over where there is any (`taught.with_hues`): 0 to 1."""
     distill_light: float = 0.0
-    """How much of the photo's luma T(x) takes over where that is bright (`objective.with_lights`): 0 to 1."""
+    """How much of the photo's luma T(x) takes over where that is bright (`taught.with_lights`): 0 to 1."""
+    distill_flat: float = 0.0
+    """How much T(x) is made of areas of one colour each (`taught.flat`): 0 to 1."""
+    distill_ink: float = 0.0
+    """How dark the photo's contours are in T(x), at the last size or where people look (`taught.inked`): 0 to 1."""
     saliency_mask: bool = True
     """False: L_con without the mask of Eq. 4 (Fig. 9 (d)); without `saliency_network` too, what ref. [8] minimises."""
     mask_peak: float = 2.0
@@ -160,7 +165,8 @@ class TrainingConfig:
     adam_beta1: float = 0.5
     adam_beta2: float = 0.999
     lr_milestones: tuple[float, ...] = (0.5, 0.75)
-    """Shares of the adversarial steps after which the learning rate is multiplied by `lr_gamma`."""
+    """Shares of the adversarial steps, or of all where there are none, after which the learning rate is multiplied by
+    `lr_gamma`."""
     lr_gamma: float = 0.1
     gradient_accumulation_steps: int = 1
     max_grad_norm: float = 0.0

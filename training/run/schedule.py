@@ -50,8 +50,8 @@ class Schedule:
 
     def decay(self, step: int) -> float:
         """The factor of the learning rates at this step."""
-        adversarial_steps = max(1, self.total_steps - self.initialization_steps)
-        done = (step - self.initialization_steps) / adversarial_steps
+        start = self.initialization_steps if self.initialization_steps < self.total_steps else 0
+        done = (step - start) / max(1, self.total_steps - start)
         passed = sum(done >= milestone for milestone in self.config.lr_milestones)
         return self.config.lr_gamma**passed
 
