@@ -22,6 +22,8 @@ from training.package_style import CELL, COLUMNS, GAP, ROOT, gallery, overview
 
 PAINTERS = ("monet", "peppercarrot", "ukiyoe", "vangogh")
 NAMES = tuple(sorted([*PAINTERS, *(f"{name}-lite" for name in PAINTERS)]))
+STEADY = ("peppercarrot", "ukiyoe")
+"""Styles that change by less than 4 grey levels where the photo moves by 1 to 3 px."""
 EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "space" / "examples").glob("*.jpg"))
 LUMA = np.array([0.299, 0.587, 0.114])
 SUBJECTS = {"astronaut": (0.05, 0.98, 0.2, 0.62), "cat": (0.12, 0.84, 0.27, 0.78)}
@@ -120,10 +122,10 @@ def test_a_photo_of_another_exposure_becomes_a_painting_of_another_tone(style: S
     assert np.corrcoef(photos, paintings)[0, 1] >= 0.9
 
 
-@pytest.mark.xfail(
-    strict=True, reason="strokes still move a little with the frame: by 4 to 9 of 255 grey levels at 1 to 3 px"
-)
-def test_a_photo_moved_by_some_pixels_becomes_the_painting_moved_by_as_many(style: SDPGAN):
+def test_a_photo_moved_by_some_pixels_becomes_the_painting_moved_by_as_many(style: SDPGAN, request):
+    if request.node.callspec.params["style"] not in STEADY:
+        reason = "strokes still move a little with the frame: by 4 to 9 of 255 grey levels at 1 to 3 px"
+        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     image = resized(data.astronaut(), 264, 264)
     crops = [image[shift : shift + 256, shift : shift + 256] for shift in (0, 1, 2, 3)]
     still, *moved = (painting.astype(np.float32) for painting in style.stylize(crops))

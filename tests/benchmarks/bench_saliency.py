@@ -26,6 +26,7 @@ from skimage.segmentation import slic
 from threadpoolctl import threadpool_limits
 
 from sdpgan_hub import SDPGAN
+from sdpgan_hub.errors import SDPGANError
 from sdpgan_hub.files import read_rgb
 from sdpgan_hub.saliency import minimum_barrier, reference, robust_background
 from sdpgan_hub.saliency.common import shrink
@@ -121,4 +122,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SDPGANError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -89,6 +89,7 @@ def card_keywords(facts: dict[str, Any]) -> dict[str, Any]:
         "saliency_mask": "the mask of Eq. 4",
         "edge_blurred": "the edge-blurred paintings",
     }
+    planned = "adversarial steps" if config["adversarial_steps"] or config["epochs"] else "steps"
     left_out = [part for key, part in parts.items() if not config[key]]
     rows = {
         "photos, paintings": f"{facts['photos']}, {facts['paintings']}",
@@ -106,7 +107,7 @@ def card_keywords(facts: dict[str, Any]) -> dict[str, Any]:
         "D": f"{config['discriminator']}, {config['adversarial_loss']}; {_accuracy(facts['numbers'])}",
         "S": "trained with G" if config["train_saliency"] else "as it came with the first weights",
         "learning rate": f"{config['learning_rate']}, of D {config['discriminator_learning_rate']}, x "
-        f"{config['lr_gamma']} at {list(config['lr_milestones'])} of the adversarial steps planned",
+        f"{config['lr_gamma']} at {list(config['lr_milestones'])} of the {planned} planned",
         "moving average": f"decay {config['ema_decay']}" if config["use_ema"] else "none",
         "VGG-19": facts["vgg_weights"],
         "hardware": f"{facts['hardware']}, {facts['processes']} process(es), precision {facts['mixed_precision']}",
