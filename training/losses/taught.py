@@ -129,12 +129,10 @@ def flattened(image: Tensor, flatness: float) -> Tensor:
     while beta < 1e5:
         gradients = [result.roll(-1, axis) - result for axis in (-2, -1)]
         strong = sum(one.square().sum(1, keepdim=True) for one in gradients) >= 4 * flatness / beta
-        divergence = sum(
-            (one * strong).roll(1, axis) - one * strong for one, axis in zip(gradients, (-2, -1), strict=True)
-        )
-        result = torch.fft.irfft2(
-            (spectrum + beta * torch.fft.rfft2(divergence)) / (1 + beta * power), s=(height, width)
-        )
+        kept = [one * strong for one in gradients]
+        divergence = sum(one.roll(1, axis) - one for one, axis in zip(kept, (-2, -1), strict=True))
+        solved = (spectrum + beta * torch.fft.rfft2(divergence)) / (1 + beta * power)
+        result = torch.fft.irfft2(solved, s=(height, width))
         beta *= 4
     return result[..., margin:-margin, margin:-margin]
 
