@@ -11,9 +11,10 @@ from training_fixtures import batch_of
 
 from sdpgan_hub import SDPGAN
 from sdpgan_hub.filters import crop_and_resize
-from training.losses import discriminators, taught
+from training.losses import discriminators, objective, taught
 from training.run import initial_style
 from training.run.arguments import read_command_line
+from training.run.config import TrainingConfig
 
 NETWORKS = {"base_channels": 4, "normalization": "pixel", "saliency_size": 32, "noise": 0.1, "brush_size": 32}
 LITE = NETWORKS | {
@@ -22,10 +23,9 @@ LITE = NETWORKS | {
 }  # fmt: skip
 
 
-def distance(painting, target, squared: float = 0) -> float:
-    """The distillation loss."""
-    difference = np.abs(np.asarray(painting.detach()) - np.asarray(target))
-    return difference.mean() + squared * (difference**2).mean()
+def distance(painting, target) -> float:
+    """The distillation loss without lines."""
+    return np.abs(np.asarray(painting.detach()) - np.asarray(target)).mean()
 
 
 @pytest.fixture(scope="module")
@@ -134,10 +134,40 @@ def test_contours_are_inked_at_the_last_size_and_where_people_look(trainer, teac
     loss = one.backward(batch)["loss/distill"]
     painting, saliency = (output.detach()[:2] for output in seen[-1])
     looked_at = (crop_and_resize(saliency, batch["photo_box"], 64, 64) + 1) / 2
-    share = 0.8 * torch.stack([looked_at[0], torch.ones_like(looked_at[1])])
-    target = taught.inked(given[0], batch["photo"], share).clamp(-1, 1)
-    assert loss.item() == pytest.approx(distance(painting, target, 10), rel=1e-4)
+    lines = 0.8 * taught.ink_lines(batch["photo"]) * torch.stack([looked_at[0], torch.ones_like(looked_at[1])])
+    target = taught.inked(given[0], lines).clamp(-1, 1)
+    assert loss.item() == pytest.approx(objective.distillation_loss(painting, target, lines).item(), rel=1e-4)
     assert (target - given[0]).abs().mean() > 0.01
+
+
+@pytest.mark.parametrize("share", [0, 1])
+def test_d_takes_what_is_taught_for_paintings(trainer, teacher: Path, share: float):
+    one = trainer("--initial_style", str(teacher), **LITE, distill_real=share, crop_size=64, image_size=64)
+    batch, judged, given = batch_of(one), [], []
+    one.discriminator.register_forward_hook(lambda module, inputs, output: judged.append(inputs[0].detach()))
+    one.step.teacher.register_forward_hook(lambda module, inputs, output: given.append(output[0]))
+    one.backward(batch)
+    np.testing.assert_allclose(judged[0][:2], given[0] if share else batch["painting"], atol=1e-5)
+
+
+def test_features_of_lines_are_compared_where_the_heads_need_them_anyway(trainer, teacher: Path):
+    settings = LITE | {"distill_ink": 0.8, "crop_size": 64, "image_size": 64, "discriminator": "projected"}
+    one = trainer("--initial_style", str(teacher), **settings)
+    batch, seen, given = batch_of(one), [], []
+    batch["repainted"] = torch.tensor([True, True])
+    one.model.register_forward_hook(lambda module, inputs, output: seen.append(output[0].detach()[:2]))
+    one.step.teacher.register_forward_hook(lambda module, inputs, output: given.append(output[0]))
+    loss = one.backward(batch)["loss/distill"]
+    lines = 0.8 * taught.ink_lines(batch["photo"])
+    target = taught.inked(given[0], lines).clamp(-1, 1)
+    near, wanted = ([layer.detach() for layer in one.vgg.pyramid(image)[:3]] for image in (seen[-1], target))
+    features = objective.feature_distance(near, wanted)
+    expected = objective.distillation_loss(seen[-1], target, lines) + 0.1 * features
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-3) and 0.1 * features > 0.03 * loss
+
+
+def test_taught_paintings_for_d_need_a_distillation():
+    refusal(lambda: TrainingConfig(distill_real=0.5), "distill_real", "w_distill")
 
 
 def test_a_student_comes_close_to_its_teacher(trainer, teacher: Path):
@@ -160,6 +190,20 @@ def test_a_student_comes_close_to_its_teacher(trainer, teacher: Path):
     card = (one.output / "README.md").read_text()
     assert "distillation" not in shipped.config and "w_distill" in card
     assert "| D | patch, bce; not trained in this run |" in card
+
+
+def test_the_teacher_may_be_another_style_than_the_start(trainer, teacher: Path, tmp_path: Path):
+    start = tmp_path / "start"
+    SDPGAN(**NETWORKS, residual_blocks=2).save_pretrained(start, dtype=torch.float32)
+    one = trainer("--initial_style", str(start), "--teacher", str(teacher), **LITE, initialization_epochs=1)
+    expected = {name: SDPGAN.from_pretrained(name).state_dict() for name in (start, teacher)}
+    for network, name in ((one.model, start), (one.step.teacher, teacher)):
+        assert all(torch.equal(value, expected[name][key]) for key, value in network.state_dict().items())
+
+
+def test_a_teacher_without_a_distillation_is_refused(launcher, tmp_path: Path):
+    given = launcher.arguments(tmp_path / "style", teacher="vangogh")
+    refusal(lambda: read_command_line(given), "--teacher", "vangogh", "w_distill")
 
 
 def test_a_distillation_without_a_teacher_is_refused(launcher, tmp_path: Path):

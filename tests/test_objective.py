@@ -111,10 +111,18 @@ def test_the_losses_of_identity_and_distillation():
     repainted, painting = logits(0, 2, 3, 4, 4), logits(1, 2, 3, 4, 4)
     difference = np.abs(repainted.numpy() - painting.numpy())
     assert objective.identity_loss(repainted, painting).item() == pytest.approx(difference.mean(), rel=1e-6)
-    for squared in (0, 10):
-        expected = difference.mean() + squared * (difference**2).mean()
-        result = objective.distillation_loss(repainted, painting, squared)
-        assert result.item() == pytest.approx(expected, rel=1e-6)
+    assert objective.distillation_loss(repainted, painting).item() == pytest.approx(difference.mean(), rel=1e-6)
+    lines = logits(2, 2, 1, 4, 4).abs()
+    expected = ((1 + 2 * lines.numpy()) * (difference + 10 * difference**2)).mean()
+    assert objective.distillation_loss(repainted, painting, lines).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_distance_of_features_weighs_each_layer_by_its_scale():
+    features = [logits(0, 2, 3, 8, 8), logits(1, 2, 5, 4, 4)]
+    wanted = [logits(2, 2, 3, 8, 8), 50 * logits(3, 2, 5, 4, 4)]
+    pairs = [(f.numpy(), w.numpy()) for f, w in zip(features, wanted, strict=True)]
+    expected = sum(np.abs(f - w).mean() / np.abs(w).mean() for f, w in pairs)
+    assert objective.feature_distance(features, wanted).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_shift_loss_is_the_change_of_what_both_see():

@@ -100,7 +100,8 @@ class Trainer:
         has_discriminator = checkpoint is not None or self._takes_initial_style()
         teacher = None
         if config.w_distill:
-            teacher = SDPGAN.from_pretrained(arguments.initial_style, map_location=self.accelerator.device)
+            name = arguments.teacher or arguments.initial_style
+            teacher = SDPGAN.from_pretrained(name, map_location=self.accelerator.device)
             teacher.requires_grad_(False).to(memory_format=self.memory_format)
             teacher.generator.bf16 = False  # --mixed_precision says
 

@@ -13,6 +13,7 @@ alone (the caller evaluates S(G(x)) with frozen parameters).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -123,13 +124,30 @@ def shift_loss(painting: Tensor, shifted: Tensor, rows: int, columns: int) -> Te
     return F.l1_loss(shifted[:, :, inner[0], inner[1]].float(), moved[:, :, inner[0], inner[1]].float())
 
 
-def distillation_loss(painting: Tensor, taught: Tensor, squared: float = 0.0) -> Tensor:
-    """|| G(x) - T(x) ||_1 + squared || G(x) - T(x) ||_2^2: G learns what a trained style paints of the same input.
+def distillation_loss(painting: Tensor, taught: Tensor, lines: Tensor | None = None) -> Tensor:
+    """|| G(x) - T(x) ||_1: G learns what a trained style paints of the same input.
 
-    Images N x 3 x H x W. The first term keeps strokes, the second finds thin lines, which are few pixels far off.
+    With lines: mean((1 + 2 lines) (d + 10 d^2)), d = | G(x) - T(x) |. Lines are few pixels far off, which a squared
+    error finds. G does not know their places to the pixel, so that without the weight it paints them faintly.
+
+    Args:
+        painting: G(x), N x 3 x H x W.
+        taught: T(x), of the same shape.
+        lines: how much of a pixel is a line, N x 1 x H x W in [0, 1].
     """
-    difference = painting.float() - taught.float()
-    return difference.abs().mean() + squared * difference.square().mean()
+    distance = (painting.float() - taught.float()).abs()
+    if lines is None:
+        return distance.mean()
+    return ((1 + 2 * lines) * (distance + 10 * distance.square())).mean()
+
+
+def feature_distance(features: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    """The perceptual distance (Johnson et al., ECCV 2016), sum_l mean | f_l - w_l | / mean | w_l | over layers l.
+
+    features, wanted: of one layer each, N x C x h x w.
+    """
+    pairs = zip(features, wanted, strict=True)
+    return sum((f.float() - w.float()).abs().mean() / w.float().abs().mean() for f, w in pairs)
 
 
 def with_chroma(image: Tensor, share: float | Tensor) -> Tensor:

@@ -17,6 +17,9 @@ from ..run.config import TrainingConfig
 from . import discriminators, objective, taught
 from .perceptual import HEAD_LAYERS, PerceptualFeatures, memory_format
 
+DISTILLED_FEATURES = 0.1
+"""Of the distance of VGG-19's shallower features in the distillation loss, where T(x) has lines and D is projected."""
+
 
 @dataclass(eq=False)
 class Step:
@@ -65,20 +68,28 @@ class Step:
         painted, saliency = leaves
         stylized, saliency = painted[:count], None if saliency is None else saliency[:count]
 
+        taught_paintings, lines = self.taught(batch, inputs, saliency) if "distill" in weights else (None, None)
+        real = batch["painting"]
+        if taught_paintings is not None and config.distill_real:
+            chosen = torch.rand(count, 1, 1, 1, device=real.device) < config.distill_real
+            real = torch.where(chosen, taught_paintings, real)
+
         projected = config.discriminator == "projected" and "gan" in weights
         pyramids: dict[str, list[Tensor]] = {}
         with self.accelerator.autocast():
             with torch.no_grad():
                 photo_features = self.vgg(batch["photo"]) if "con" in weights else None
                 if projected:
-                    pyramids["painting"] = discriminators.pyramids(self.vgg, batch["painting"])
+                    pyramids["painting"] = discriminators.pyramids(self.vgg, real)
             pyramid = discriminators.pyramids(self.vgg, stylized) if projected else []
             if "con" in weights and not projected:
                 pyramid = [self.vgg(stylized)]
         pyramids["generated"] = [layer.detach() for layer in pyramid]
 
         if "gan" in weights:
-            loss, accuracies = self.discriminator_loss(batch, stylized.detach(), pyramids if projected else {})
+            loss, accuracies = self.discriminator_loss(
+                batch | {"painting": real}, stylized.detach(), pyramids if projected else {}
+            )
             self.accelerator.backward(loss)
             losses["discriminator"] = loss.detach()
             numbers |= accuracies
@@ -103,9 +114,13 @@ class Step:
             terms["identity"] = objective.identity_loss(painted[count : count + repeats], batch["painting"][:repeats])
         if "shift" in weights:
             terms["shift"] = objective.shift_loss(painted[shifted], painted[-repeats:], *shift)
-        if "distill" in weights:
-            target = self.taught(batch, inputs, saliency)
-            terms["distill"] = objective.distillation_loss(stylized, target, 10 if config.distill_ink else 0)
+        if taught_paintings is not None:
+            terms["distill"] = objective.distillation_loss(stylized, taught_paintings, lines)
+            if lines is not None and projected:
+                with self.accelerator.autocast(), torch.no_grad():
+                    wanted = self.vgg.pyramid(taught_paintings)[:-1]
+                features = objective.feature_distance(pyramid[: len(wanted)], wanted)
+                terms["distill"] = terms["distill"] + DISTILLED_FEATURES * features
         self.backpropagate(terms, weights, losses)
         del terms, pyramid, pyramids
         self.backpropagate(self.saliency_terms(batch, stylized, saliency, weights), weights, losses)
@@ -121,8 +136,13 @@ class Step:
         return {f"loss/{name}": loss for name, loss in losses.items()} | numbers
 
     @torch.no_grad()
-    def taught(self, batch: dict[str, Tensor], inputs: list[Tensor | None], saliency: Tensor | None) -> Tensor:
-        """What T paints of the photos, in other colours, lights and lines where `distill_*` say so."""
+    def taught(
+        self, batch: dict[str, Tensor], inputs: list[Tensor | None], saliency: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """What T paints of the photos, in other colours, lights and lines where `distill_*` say so.
+
+        And, where it has lines, N x 1 x H x W, how much of a pixel is one of them, from 0 to 1.
+        """
         assert self.teacher is not None
         config, photo = self.config, batch["photo"]
         with self.accelerator.autocast():
@@ -134,19 +154,21 @@ class Step:
                 looked_at = crop_and_resize(looked_at, batch["photo_box"], *painting.shape[-2:])
         salient, elsewhere = config.distill_chroma
         painting = objective.with_chroma(painting, elsewhere + (salient - elsewhere) * looked_at)
-        inked: float | Tensor = config.distill_ink
-        if inked and config.brush_size:  # a line that is painted over would get one on each side
-            inked = inked * torch.maximum(batch["repainted"].view(-1, 1, 1, 1).float(), torch.as_tensor(looked_at))
         for share, change in (
             (config.distill_color, taught.with_strong_colors),
             (config.distill_hue, taught.with_hues),
             (config.distill_light, taught.with_lights),
             (config.distill_flat, taught.flat),
-            (inked, taught.inked),
         ):
-            if torch.is_tensor(share) or share:
+            if share:
                 painting = change(painting, photo, share)
-        return painting.clamp(-1, 1)
+        lines = None
+        if config.distill_ink:
+            lines = config.distill_ink * taught.ink_lines(photo)
+            if config.brush_size:  # a line that is painted over would get one on each side
+                lines = lines * torch.maximum(batch["repainted"].view(-1, 1, 1, 1).float(), torch.as_tensor(looked_at))
+            painting = taught.inked(painting, lines)
+        return painting.clamp(-1, 1), lines
 
     def spread(self, kind: str, images: Tensor) -> dict[str, Tensor]:
         """Standard deviations over the pixels of an image, and over the images at one pixel."""

@@ -100,13 +100,12 @@ def flat(painting: Tensor, photo: Tensor, share: float) -> Tensor:
     return torch.lerp(painting, flattened(painting, FLATNESS), share)
 
 
-def inked(painting: Tensor, photo: Tensor, share: float | Tensor) -> Tensor:
-    """A painting P of the photo x with its contours in ink: P + share k (`INK` - P), with k of `ink_lines` of x.
+def inked(painting: Tensor, lines: Tensor) -> Tensor:
+    """A painting P with lines in ink: P + lines (`INK` - P).
 
-    share: 0 (P as it is) to 1, a number or N x 1 x H x W. The other arguments are those of `with_strong_colors`; H and
-    W are at least 32.
+    painting: N x 3 x H x W in [-1, 1]; lines: how much of a pixel is ink, N x 1 x H x W in [0, 1].
     """
-    return painting + share * ink_lines(photo) * (INK - painting)
+    return painting + lines * (INK - painting)
 
 
 def flattened(image: Tensor, flatness: float) -> Tensor:

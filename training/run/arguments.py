@@ -35,6 +35,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="start from the G, S and, where it was kept, D of this style (default: from random weights); its networks "
         "must be the config's, but G may have fewer residual blocks",
     )
+    parser.add_argument(
+        "--teacher",
+        metavar="NAME|FOLDER|HUB_ID",
+        help="the style whose paintings G learns where w_distill is above 0 (default: --initial_style)",
+    )
     parser.add_argument("--vgg_weights", type=Path, help="VGG-19 as a safetensors file (default: timm's download)")
     parser.add_argument("--mixed_precision", choices=("no", "fp16", "bf16"), help="default: Accelerate's setting")
     parser.add_argument("--cpu", action="store_true", help="train on the CPU though there is an accelerator")
@@ -79,8 +84,10 @@ def read_command_line(argv: list[str] | None = None) -> tuple[argparse.Namespace
         value = getattr(arguments, key)
         if value is not None and value < least:
             raise SDPGANError(f"--{key} is {value}; it must be at least {least}.")
-    if config.w_distill and arguments.initial_style is None:
+    if config.w_distill and arguments.teacher is None and arguments.initial_style is None:
         raise SDPGANError(f"w_distill is {config.w_distill}; name the style to learn from with --initial_style.")
+    if arguments.teacher is not None and not config.w_distill:
+        raise SDPGANError(f"--teacher {arguments.teacher} has nothing to do; set a w_distill, such as 30.")
     if arguments.push_to_hub is not None:
         from ..publish import check_repository
 

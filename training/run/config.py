@@ -38,7 +38,7 @@ RANGES: tuple[tuple[str, Callable[[typing.Any], bool], str], ...] = (
     ("mask_peak", lambda value: 1 <= value < math.inf, "a number from 1 up (the paper's is 2)"),
     (
         "keep_detail tone_jitter identity_chroma distill_color distill_hue distill_light distill_flat distill_ink "
-        "clear_grain",
+        "distill_real clear_grain",
         lambda value: 0 <= value <= 1,
         "a number from 0 to 1",
     ),
@@ -132,7 +132,7 @@ class TrainingConfig:
     w_shift: float = 0.0
     """Of the change of one photo's painting when its crop starts 1 to 3 px further, beyond Eq. 1; 0: not computed."""
     w_distill: float = 0.0
-    """Of the distance of G(x) from T(x), where T is the G of --initial_style, beyond Eq. 1: a smaller G learns its
+    """Of the distance of G(x) from T(x), where T is the G of --teacher, beyond Eq. 1: a smaller G learns its
     paintings; 0: not computed."""
     distill_chroma: tuple[float, ...] = (1.0, 1.0)
     """What the chroma of T(x) is multiplied with: where S's map is 1, and where it is 0 or there is no S."""
@@ -145,7 +145,9 @@ class TrainingConfig:
     distill_flat: float = 0.0
     """How much T(x) is made of areas of one colour each (`taught.flat`): 0 to 1."""
     distill_ink: float = 0.0
-    """How dark the photo's contours are in T(x), at the last size or where people look (`taught.inked`): 0 to 1."""
+    """How dark the photo's contours are in T(x), at the last size or where people look (`taught.ink_lines`): 0 to 1."""
+    distill_real: float = 0.0
+    """Share of D's paintings that are T(x), with all of the above, in place of the painter's: 0 to 1."""
     saliency_mask: bool = True
     """False: L_con without the mask of Eq. 4 (Fig. 9 (d)); without `saliency_network` too, what ref. [8] minimises."""
     mask_peak: float = 2.0
@@ -196,6 +198,8 @@ class TrainingConfig:
                     raise SDPGANError(f"{key} is {getattr(self, key)!r}; it must be {wanted}.")
         if self.w_shift and self.crop_size < 64:
             raise SDPGANError(f"crop_size is {self.crop_size}; w_shift needs one of at least 64.")
+        if self.distill_real and not self.w_distill:
+            raise SDPGANError(f"distill_real is {self.distill_real}; it needs a w_distill, such as 20.")
         if self.brush_size and not self.saliency_size:
             raise SDPGANError(f"brush_size is {self.brush_size}; it needs a saliency_size, such as 128.")
         if self.initialization_epochs and not any(term.active(vars(self)) for term in TERMS if not term.adversarial):

@@ -50,7 +50,8 @@ def of_run(trainer: Trainer) -> dict[str, Any]:
         "photos": len(trainer.data.photos),
         "paintings": len(trainer.data.paintings),
         "minutes": round(progress.seconds / 60, 1),
-        "initial_style": _public_style(arguments),
+        "initial_style": _public_style("initial_style", arguments),
+        "teacher": _public_style("teacher", arguments),
         "vgg_weights": trainer.vgg.source,
         "saliency_reference": reference if config.references else "none",
         "hardware": hardware(accelerator.device),
@@ -155,10 +156,10 @@ def _accuracy(numbers: dict[str, float]) -> str:
     return f"right on {', '.join(shares)}" if shares else "not trained in this run"
 
 
-def _public_style(arguments: argparse.Namespace) -> str | None:
-    """--initial_style as it may be published: a name or a Hub id, but for a folder of this machine a placeholder."""
-    name = arguments.initial_style
-    return "INITIAL_STYLE" if name is not None and Path(name).is_dir() else name
+def _public_style(key: str, arguments: argparse.Namespace) -> str | None:
+    """A style's name as it may be published: a name or a Hub id, but for a folder of this machine a placeholder."""
+    name = getattr(arguments, key)
+    return key.upper() if name is not None and Path(name).is_dir() else name
 
 
 def _command(arguments: argparse.Namespace, accelerator: Accelerator) -> list[str]:
@@ -168,7 +169,7 @@ def _command(arguments: argparse.Namespace, accelerator: Accelerator) -> list[st
     if arguments.config is not None:
         command += ["--config", f"training/configs/{arguments.config.name}"]
     shown = {key: key.upper() for key in ("photos", "paintings", "output", "masks", "sample_photos")}
-    shown["initial_style"] = _public_style(arguments)
+    shown |= {key: _public_style(key, arguments) for key in ("initial_style", "teacher")}
     shown["vgg_weights"] = getattr(arguments.vgg_weights, "name", None)
     shown["max_steps"] = arguments.max_steps
     for key, value in shown.items():
