@@ -70,7 +70,7 @@ class Step:
 
         taught_paintings, lines = self.taught(batch, inputs, saliency) if "distill" in weights else (None, None)
         real = batch["painting"]
-        if taught_paintings is not None and config.distill_real:
+        if config.distill_real and "gan" in weights:
             chosen = torch.rand(count, 1, 1, 1, device=real.device) < config.distill_real
             real = torch.where(chosen, taught_paintings, real)
 
