@@ -56,53 +56,53 @@ def test_an_empty_folder_and_one_without_a_readable_image_are_refused(
     sources = {"photos": photos, "paintings": paintings}
     bad = tmp_path / "bad"
     bad.mkdir()
-    refusal(lambda: check(**sources | {kind: bad}, image_size=64, crop_size=64), bad)
+    refusal(lambda: check(**sources | {kind: bad}, crop_size=64), bad)
     (bad / "a.jpg").write_bytes(b"no image")
-    refusal(lambda: check(**sources | {kind: bad}, image_size=64, crop_size=64), f"1 {kind} of {bad}")
+    refusal(lambda: check(**sources | {kind: bad}, crop_size=64), f"1 {kind} of {bad}")
 
 
 def test_one_painting_is_refused_three_are_a_warning_and_twenty_are_none(photos: Path, tmp_path: Path):
     style = write(tmp_path / "style", 1)
-    refusal(lambda: check(photos, style, 64, 64), style)
+    refusal(lambda: check(photos, style, 64), style)
     write(style, 2, start=1)
-    (warning,) = check(photos, style, 64, 64)
+    (warning,) = check(photos, style, 64)
     assert str(style) in warning and "3 paintings" in warning
     write(style, 17, start=3)
-    assert check(photos, style, 64, 64) == []
+    assert check(photos, style, 64) == []
 
 
 def test_photos_smaller_than_the_crop_are_one_warning_that_counts_and_names_them(photos: Path, paintings: Path):
     write(photos, 5, size=(200, 40), start=50)
-    (warning,) = check(photos, paintings, 80, 64)
-    assert "5 of 25 photos" in warning and "64 px" in warning and "2.0" in warning
+    (warning,) = check(photos, paintings, 64)
+    assert "5 of 25 photos" in warning and "64 px" in warning
     assert "050.png" in warning and "052.png and 2 more" in warning and "053" not in warning
 
 
 def test_photos_below_half_the_crop_are_refused_where_they_are_more_than_one_in_ten(photos: Path, paintings: Path):
     write(photos, 2, size=(31, 200), start=50)
-    (warning,) = check(photos, paintings, 64, 64)
+    (warning,) = check(photos, paintings, 64)
     assert "2 of 22 photos" in warning
     write(photos, 1, size=(31, 200), start=52)
-    refusal(lambda: check(photos, paintings, 64, 64), "3 of 23 photos")
-    assert len(check(photos, paintings, 62, 62)) == 1
+    refusal(lambda: check(photos, paintings, 64), "3 of 23 photos")
+    assert len(check(photos, paintings, 62)) == 1
 
 
 def test_unreadable_and_missing_images_are_named_in_a_warning_each(photos: Path, paintings: Path):
     (photos / "broken.jpg").write_bytes(b"no image")
     listing = photos.parent / "photos.txt"
     listing.write_text("\n".join(f"photos/{name}" for name in [*(p.name for p in photos.iterdir()), "gone.png"]))
-    missing, unreadable = check(listing, paintings, 64, 64)
+    missing, unreadable = check(listing, paintings, 64)
     assert "gone.png" in missing and "broken.jpg" in unreadable
 
 
 def test_the_same_images_as_both_are_refused(photos: Path):
-    refusal(lambda: check(photos, f"{photos}/", 64, 64), photos)
+    refusal(lambda: check(photos, f"{photos}/", 64), photos)
 
 
 def test_the_check_reads_headers_only(photos: Path, paintings: Path):
     for path in photos.iterdir():
         path.write_bytes(path.read_bytes()[:64])
-    assert check(photos, paintings, 64, 64) == []
+    assert check(photos, paintings, 64) == []
 
 
 def test_samples_of_a_folder_a_list_and_shards_that_are_deleted_once_prepared_are_equal(tmp_path: Path):
@@ -119,7 +119,7 @@ def test_samples_of_a_folder_a_list_and_shards_that_are_deleted_once_prepared_ar
         first, *others = (data[number] for data in datas)
         assert all(torch.equal(first[key], other[key]) for other in others for key in first)
     assert prepare(f"{tmp_path}/shards:train", None, cache, references=False, workers=1, progress=False).made == 0
-    (few_photos, few_paintings) = check(f"{tmp_path}/shards:train", paintings, 48, 32, cache)
+    (few_photos, few_paintings) = check(f"{tmp_path}/shards:train", paintings, 32, cache)
     assert "3 photos" in few_photos and "4 paintings" in few_paintings
     again = pickle.loads(pickle.dumps(datas[2]))
     assert torch.equal(again[5]["photo"], datas[0][5]["photo"])
@@ -129,7 +129,7 @@ def test_a_source_to_be_fetched_is_not_looked_into_before(paintings: Path, tmp_p
     pytest.importorskip("datasets")
     (tmp_path / "empty").mkdir()
     source = f"{tmp_path}/empty:train"
-    assert check(source, paintings, 64, 64, tmp_path / "cache") == []
+    assert check(source, paintings, 64, tmp_path / "cache") == []
     refusal(lambda: fetch(source, tmp_path / "cache"), source)
     refusal(lambda: UnpairedImages(source, paintings, tmp_path / "cache", SMALL), source)
 

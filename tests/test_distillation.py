@@ -14,7 +14,6 @@ from sdpgan_hub.filters import crop_and_resize
 from training.losses import discriminators, objective, taught
 from training.run import initial_style
 from training.run.arguments import read_command_line
-from training.run.config import TrainingConfig
 
 NETWORKS = {"base_channels": 4, "normalization": "pixel", "saliency_size": 32, "noise": 0.1, "brush_size": 32}
 LITE = NETWORKS | {
@@ -166,10 +165,6 @@ def test_features_of_lines_are_compared_where_the_heads_need_them_anyway(trainer
     assert loss.item() == pytest.approx(expected.item(), rel=1e-3) and 0.1 * features > 0.03 * loss
 
 
-def test_taught_paintings_for_d_need_a_distillation():
-    refusal(lambda: TrainingConfig(distill_real=0.5), "distill_real", "w_distill")
-
-
 def test_a_student_comes_close_to_its_teacher(trainer, teacher: Path):
     one = trainer("--initial_style", str(teacher), initialization_epochs=20, epochs=0, **LITE)
     held_out = batch_of(one, tuple(range(10_000, 10_008)))
@@ -204,6 +199,32 @@ def test_the_teacher_may_be_another_style_than_the_start(trainer, teacher: Path,
 def test_a_teacher_without_a_distillation_is_refused(launcher, tmp_path: Path):
     given = launcher.arguments(tmp_path / "style", teacher="vangogh")
     refusal(lambda: read_command_line(given), "--teacher", "vangogh", "w_distill")
+
+
+def test_a_teacher_that_sees_otherwise_is_refused(trainer, teacher: Path, tmp_path: Path):
+    SDPGAN(**NETWORKS | {"saliency_size": 0, "brush_size": 0}, residual_blocks=2).save_pretrained(tmp_path / "other")
+    refusal(
+        lambda: trainer("--initial_style", str(teacher), "--teacher", str(tmp_path / "other"), **LITE), "other", "32"
+    )
+
+
+def test_a_style_is_not_replaced_by_what_learns_from_it(launcher, teacher: Path):
+    given = launcher.arguments(teacher, initial_style=teacher, w_distill=2)
+    refusal(lambda: read_command_line(given), teacher, "--output")
+
+
+def test_a_frozen_s_is_one_that_was_trained(launcher, teacher: Path, tmp_path: Path):
+    given = launcher.arguments(tmp_path / "style", train_saliency="false")
+    refusal(lambda: read_command_line(given), "train_saliency", "--initial_style")
+
+
+def test_a_resumed_run_says_that_it_has_another_teacher(trainer, teacher: Path, tmp_path: Path, capsys):
+    other = tmp_path / "other"
+    SDPGAN(**NETWORKS, residual_blocks=2).save_pretrained(other)
+    assert trainer("--initial_style", str(other), "--teacher", str(teacher), **LITE, max_steps=1).train() == 0
+    capsys.readouterr()
+    trainer("--initial_style", str(other), "--resume_from_checkpoint", "latest", **LITE)
+    assert "teacher" in capsys.readouterr().err
 
 
 def test_a_distillation_without_a_teacher_is_refused(launcher, tmp_path: Path):

@@ -113,8 +113,8 @@ def test_a_pack_without_need_of_references_has_none_and_small_images_are_not_enl
     folder = tmp_path / "a pack"
     arguments = ["--pack", str(folder), "--photos", str(twenty / "photos"), "--paintings",
                  str(twenty / "paintings"), "--masks", str(twenty / "masks"), "--vgg_weights", str(vgg_weights),
-                 "--train_saliency", "false", "--image_size", "80", "--crop_size", "32", "--painting_scales", "0.5",
-                 "2"]  # fmt: skip
+                 "--saliency_network", "false", "--saliency_mask", "false", "--image_size", "80", "--crop_size", "32",
+                 "--painting_scales", "0.5", "2"]  # fmt: skip
     assert prepare.main(arguments) == 0
     said = capsys.readouterr().out
     assert "20 of 20 photos, 20 of 20 paintings" in said
@@ -127,9 +127,11 @@ def test_a_pack_without_need_of_references_has_none_and_small_images_are_not_enl
 
 
 def test_networks_that_cannot_be_built_or_started_are_refused_before_anything_is_packed(pack, tiny, tmp_path):
-    for settings, named in [({"upsampling": "foo"}, "'foo'"), ({"base_channels": 8}, tiny)]:
+    for settings, start, named in [({"upsampling": "foo"}, str(tiny), "'foo'"), ({"base_channels": 8}, str(tiny), tiny),
+                                   ({"w_distill": 2}, None, "--initial_style"),
+                                   ({"train_saliency": False}, None, "--initial_style")]:  # fmt: skip
         config = dataclasses.replace(CONFIG, **settings)
-        refusal(functools.partial(pack, tmp_path / "pack", config=config, initial_style=str(tiny)), named)
+        refusal(functools.partial(pack, tmp_path / "pack", config=config, initial_style=start), named)
     assert not (tmp_path / "pack").exists()
 
 

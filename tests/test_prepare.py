@@ -148,6 +148,9 @@ def test_an_unreadable_file_is_named_and_skipped_and_tried_again(paintings: Path
     (paintings / "a.png").write_bytes(whole)
     again = prepare(None, paintings, tmp_path / "cache", workers=1, progress=False)
     assert (again.made, again.kept, len(again.failed)) == (1, 2, 1)
+    (paintings / "a.png").write_bytes(whole[: len(whole) // 2])  # it has a result, of before
+    prepare(None, paintings, tmp_path / "cache", workers=1, progress=False)
+    assert not list((tmp_path / "cache").rglob("*a.png*"))
 
 
 def test_the_number_of_workers_does_not_change_a_byte(paintings: Path, tmp_path: Path):

@@ -64,6 +64,11 @@ def test_two_processes_train_the_projected_d_as_one_does(launcher, tmp_path):
     assert_same_losses(tmp_path / "two", tmp_path / "one")
 
 
+def test_two_processes_train_s_alone_first(launcher, tmp_path):
+    pair = start_pair(launcher, tmp_path / "style", w_con=0, max_steps=STEPS)
+    assert [process.wait() for process in pair] == [0, 0], pair[0].text + pair[1].text
+
+
 def test_accumulated_gradients_have_the_losses_of_the_doubled_batch(launcher, whole, tmp_path):
     launcher.run(tmp_path / "style", batch_size=2, gradient_accumulation_steps=2, max_steps=STEPS)
     assert_same_losses(tmp_path / "style", whole)

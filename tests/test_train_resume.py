@@ -208,10 +208,30 @@ def test_a_checkpoint_with_a_file_cut_short_changed_or_lost_is_not_whole(tmp_pat
 
 def test_checkpoints_over_the_limit_go_the_oldest_first_whatever_their_number_of_digits(tmp_path):
     checkpoints = Checkpoints(tmp_path, limit=2)
-    for step in (999, 1000, 10000, 5):
+    for step in (5, 999, 1000, 10000):
         added(checkpoints, step)
         assert not checkpoints.unfinished.exists()
     assert [path.name for path in checkpoints.all()] == ["step_00001000", "step_00010000"]
+
+
+def test_a_run_that_went_back_is_the_newest(launcher, tmp_path):
+    style = tmp_path / "style"
+    launcher.run(style, max_steps=6, checkpointing_steps=2)
+    back = style / "checkpoints/step_00000002"
+    launcher.run(style, max_steps=4, resume_from_checkpoint=back, checkpoints_total_limit=1)
+    assert [path.name for path in (style / "checkpoints").iterdir()] == ["step_00000004"]
+
+
+def test_a_resumed_run_takes_adams_settings_and_batches_of_an_update_from_the_command_line(trainer, tmp_path):
+    settings = {"max_steps": 3, "checkpointing_steps": 3}
+    assert trainer(**settings).train() == 0
+    one = trainer("--resume_from_checkpoint", "latest", adam_beta1=0.7, gradient_accumulation_steps=2)
+    assert {group["betas"] for group in one.optimizer.param_groups} == {(0.7, 0.999)}
+    syncs = []
+    for _ in range(4):
+        with one.accelerator.accumulate(one.step.prepared_model):
+            syncs.append(one.accelerator.sync_gradients)
+    assert syncs == [False, True, False, True]
 
 
 def test_a_training_starts_from_another_style_with_its_d(launcher, tmp_path):
@@ -241,6 +261,9 @@ def test_a_d_that_does_not_fit_is_a_warning_and_one_that_is_not_there_is_none(la
     shutil.copytree(whole, tmp_path / "bare", ignore=shutil.ignore_patterns("checkpoints", DISCRIMINATOR_FILE))
     said = launcher.run(tmp_path / "again", initial_style=tmp_path / "bare", **settings)
     assert "warning: the D" not in said
+    (tmp_path / "bare" / DISCRIMINATOR_FILE).write_bytes(b"broken")
+    said = launcher.run(tmp_path / "once more", initial_style=tmp_path / "bare", **settings)
+    assert "warning: the D" in said and "Traceback" not in said
 
 
 def test_what_settings_styles_weights_and_checkpoints_tell_is_refused_before_an_image_is_read(
@@ -253,7 +276,10 @@ def test_what_settings_styles_weights_and_checkpoints_tell_is_refused_before_an_
     for settings, name in (
         ({"upsampling": "foo"}, "'foo'"),
         ({"initial_style": "nope"}, "nope"),
-        ({"initial_style": whole, "base_channels": 8}, whole),
+        ({"initial_style": whole, "base_channels": 8}, "base_channels 4, the config base_channels 8"),
+        ({"initial_style": whole, "residual_blocks": 2}, "residual_blocks 1, the config residual_blocks 2"),
+        ({"initial_style": whole, "saliency_size": 32}, "saliency_size 0, the config saliency_size 32"),
+        ({"initial_style": whole, "saliency_network": "false"}, "saliency_network True, the config"),
         ({"vgg_weights": tmp_path / "wrong.safetensors"}, "wrong.safetensors"),
         ({"resume_from_checkpoint": checkpoint}, RANDOM_STATES),
     ):

@@ -222,6 +222,16 @@ def test_the_learning_rate_falls_in_a_training_without_adversarial_steps_too():
     assert [schedule.learning_rate(step) for step in (99, 100, 150)] == pytest.approx([2e-4, 2e-5, 2e-6])
 
 
+def test_a_training_of_no_steps_is_refused(trainer):
+    refusal(lambda: trainer(epochs=0, initialization_epochs=0.01), "adversarial_steps")
+
+
+def test_a_sample_photo_that_cannot_be_read_is_refused_before_the_first_step(trainer, tmp_path: Path):
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "broken.png").write_bytes(b"")
+    refusal(lambda: trainer("--sample_photos", str(tmp_path / "samples")), "broken.png")
+
+
 def test_weights_and_what_a_setting_means_for_the_networks():
     def terms(**settings) -> dict[str, float]:
         return Schedule(TrainingConfig(initialization_epochs=0, **settings), 100).weights(50 * 100)
@@ -245,6 +255,10 @@ def test_every_term_is_weighed_by_its_setting_and_named_on_the_card():
     assert said.count("beyond the paper") == 3
     assert provenance._first_terms(settings) == "L_con, L_sali, identity, shift, distillation"
     assert "w_con " not in provenance._weights(settings | {"w_con": 0})
+    assert provenance._saliency(settings | {"saliency_network": False}) == "none"
+    assert provenance._sides({"image_size": 512, "crop_size": 256, "painting_scales": (0.3, 1)}, "painting_scales") == (
+        "256 to 512 px"
+    )
 
 
 def test_a_config_file_and_the_command_line_are_read_strictly(tmp_path: Path):
@@ -269,6 +283,10 @@ def test_a_config_file_and_the_command_line_are_read_strictly(tmp_path: Path):
                         ("distill_chroma: [1]", "distill_chroma"), ("distill_chroma: [1, -1]", "distill_chroma"),
                         ("image_size: 64", "crop_size 256"), ("w_texture: 1", "w_texture"),
                         ("adversarial_loss: wasserstein", "adversarial_loss"), ("a: [", "style.yaml"),
+                        ("w_identity: .nan", "w_identity"), ("w_con: -1", "w_con"), ("adam_beta1: 1", "adam_beta1"),
+                        ("ema_decay: 2", "ema_decay"), ("seed: -1", "seed"), ("epochs: .inf", "epochs"),
+                        ("distill_ink: 0.9", "w_distill"), ("distill_chroma: [1, 2]", "w_distill"),
+                        ("distill_real: 1\nw_distill: 9\nepochs: 0", "adversarial_steps"),
                         ("w_con: 0\ntrain_saliency: false", "initialization_epochs")]:  # fmt: skip
         path.write_text(text)
         refusal(lambda: read_config(path), named)

@@ -102,6 +102,12 @@ class Trainer:
         if config.w_distill:
             name = arguments.teacher or arguments.initial_style
             teacher = SDPGAN.from_pretrained(name, map_location=self.accelerator.device)
+            size = teacher.config["saliency_size"]
+            if teacher.saliency_network is not None and size != config.saliency_size:
+                raise SDPGANError(
+                    f"{name} has saliency_size {size}, the config {config.saliency_size}, so it would not see what it "
+                    "was trained on; train with its setting, or take another --teacher."
+                )
             teacher.requires_grad_(False).to(memory_format=self.memory_format)
             teacher.generator.bf16 = False  # --mixed_precision says
 
@@ -109,6 +115,11 @@ class Trainer:
         self.samples_per_step = config.batch_size * config.gradient_accumulation_steps * self.accelerator.num_processes
         check_batch(config, len(self.data), self.accelerator.num_processes)
         self.schedule = Schedule(config, len(self.data) / self.samples_per_step)
+        if not self.schedule.total_steps:
+            raise SDPGANError(
+                f"epochs and initialization_epochs of {len(self.data)} photos come to no step; raise them, or set "
+                "adversarial_steps."
+            )
         self.progress = Progress()
         self.health = Health(constant_loss=self.constant_discriminator_loss())
         self.unread: list[tuple[int, dict[str, Tensor]]] = []
@@ -159,8 +170,10 @@ class Trainer:
         if self.accelerator.is_main_process:
             for source in (photos, paintings):
                 fetch(source, cache, limit)
-            for warning in check_images(photos, paintings, config.image_size, config.crop_size, cache):
+            for warning in check_images(photos, paintings, config.crop_size, cache):
                 print(f"warning: {warning}", file=sys.stderr)
+            if arguments.sample_photos is not None:  # read now, not at the first sheet
+                samples.squares_of(image_files(arguments.sample_photos), config.image_size)
             prepare(photos, paintings, cache, masks=self.masks, references=config.references, max_images=limit)
         self.accelerator.wait_for_everyone()
         return UnpairedImages(photos, paintings, cache, config)
@@ -198,7 +211,8 @@ class Trainer:
         self.accelerator.init_trackers("logs", settings, {"tensorboard": {"purge_step": progress.step + 1}})
         stop = min(self.schedule.total_steps, self.arguments.max_steps or math.inf)
         if progress.step >= stop:
-            text = f"Step {progress.step} is at or past the last, {stop}: nothing to do; larger epochs go on from it."
+            key = "--max_steps" if stop < self.schedule.total_steps else "adversarial_steps or epochs"
+            text = f"Step {progress.step} is at or past the last, {stop}: nothing to do; more {key} go on from it."
             self.accelerator.print(text)
         loader = self.accelerator.prepare(
             DataLoader(
@@ -403,8 +417,12 @@ class Trainer:
     def resume(self, target: Path) -> None:
         differ = []
         with contextlib.suppress(SDPGANError):  # a checkpoint may lie elsewhere than in its run's folder
-            before = provenance.read_facts(target.resolve().parents[1])["config"]
-            differ = differences(vars(TrainingConfig()) | before, vars(self.config))
+            before = provenance.read_facts(target.resolve().parents[1])
+            there, here = vars(TrainingConfig()) | before["config"], dict(vars(self.config))
+            if self.config.w_distill:
+                there["teacher"] = before.get("teacher") or before.get("initial_style")
+                here["teacher"] = provenance.teacher(self.arguments)
+            differ = differences(there, here)
         try:
             self.accelerator.load_state(target)
         except (RuntimeError, ValueError, KeyError) as error:
@@ -412,6 +430,9 @@ class Trainer:
                 f"{target} does not fit these settings ({', '.join(differ) or _sentence(error)}); resume with the ones "
                 "it was trained with."
             ) from error
+        for group in self.optimizer.param_groups:  # Adam's state brings those of the checkpoint
+            group["betas"] = (self.config.adam_beta1, self.config.adam_beta2)
+        self.accelerator.step = 0  # of the batches of one update: a checkpoint is written between updates
         self.accelerator.print(f"resumed {target.name}")
         if differ:
             self.accelerator.print(f"warning: it was trained with other settings: {', '.join(differ)}", file=sys.stderr)
@@ -470,7 +491,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         print(f"train.py: {error.filename or arguments.output}: {error.strerror or error}.", file=sys.stderr)
     except KeyboardInterrupt:
-        print("train.py: stopped before the first step; there is nothing to save.", file=sys.stderr)
+        print("train.py: stopped at once, and nothing was saved since the last checkpoint.", file=sys.stderr)
         return 130
     return 2
 

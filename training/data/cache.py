@@ -252,14 +252,18 @@ def _start_worker() -> None:
 
 
 def _work(job: Job) -> str | None:
+    reason = None
     try:
         pixels = job.make(job.source, job.mask)
     except SDPGANError as error:
         if isinstance(error.__context__, ImportError):  # a missing library, which no other file can do without
             raise
-        return str(error)
+        reason = str(error)
     except Exception as error:  # whatever a broken file makes a decoder do, the other files go on
-        return one_line(error)
+        reason = one_line(error)
+    if reason is not None:
+        job.result.unlink(missing_ok=True)  # of the file as it was before it broke
+        return reason
     text = PngInfo()
     text.add_text(RECIPE_KEY, job.recipe)
     pictures.write(job.result, pixels, pnginfo=text)

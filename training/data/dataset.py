@@ -33,7 +33,6 @@ GAUSSIAN_SIZE = 5
 def check(
     photos: str | Path | Source,
     paintings: str | Path | Source,
-    image_size: int,
     crop_size: int,
     cache: str | Path = "",
 ) -> list[str]:
@@ -51,11 +50,11 @@ def check(
     warnings = []
     for kind, source in opened.items():
         if not isinstance(source, HubDataset) or source.folder(cache).is_dir():
-            warnings += _check_source(kind, source, cache, image_size, crop_size)
+            warnings += _check_source(kind, source, cache, crop_size)
     return warnings
 
 
-def _check_source(kind: str, source: Source, cache: str | Path, image_size: int, crop_size: int) -> list[str]:
+def _check_source(kind: str, source: Source, cache: str | Path, crop_size: int) -> list[str]:
     files = source.files(cache)
     sides = {file: side for file in files if (side := _shorter_side(file)) is not None}
     unreadable, readable = [file for file in files if file not in sides], len(sides)
@@ -77,10 +76,9 @@ def _check_source(kind: str, source: Source, cache: str | Path, image_size: int,
             f"({_some(tiny)}); lower crop_size and image_size, or give larger ones."
         )
     if smaller:
-        scale = image_size / min(sides[file] for file in smaller)
         warnings.append(
             f"The shorter side of {len(smaller)} of {readable} {kind} of {source} is below the crop of {crop_size} px, "
-            f"which makes them blurred, scaled up by {scale:.1f} at most: {_some(smaller)}."
+            f"to which they are scaled up, blurred: {_some(smaller)}."
         )
     return warnings
 

@@ -125,10 +125,10 @@ class Step:
         del terms, pyramid, pyramids
         self.backpropagate(self.saliency_terms(batch, stylized, saliency, weights), weights, losses)
         pairs = zip(outputs, leaves, strict=True)
-        reached = [
-            (output, leaf.grad.to(output.dtype))
+        reached = [  # zeros too: processes wait for the gradients of every parameter
+            (output, torch.zeros_like(output) if leaf.grad is None else leaf.grad.to(output.dtype))
             for output, leaf in pairs
-            if leaf is not None and leaf.grad is not None and output.requires_grad
+            if leaf is not None and output.requires_grad
         ]
         torch.autograd.backward(*zip(*reached, strict=True))
 

@@ -84,8 +84,17 @@ def read_command_line(argv: list[str] | None = None) -> tuple[argparse.Namespace
         value = getattr(arguments, key)
         if value is not None and value < least:
             raise SDPGANError(f"--{key} is {value}; it must be at least {least}.")
-    if config.w_distill and arguments.teacher is None and arguments.initial_style is None:
+    start, which = arguments.initial_style, arguments.resume_from_checkpoint
+    if config.saliency_network and not config.train_saliency and start is None and which is None:
+        raise SDPGANError(
+            "train_saliency is false, so S would stay random; name a style with a trained one by --initial_style, or "
+            "set train_saliency true."
+        )
+    teacher = arguments.teacher or start
+    if config.w_distill and teacher is None:
         raise SDPGANError(f"w_distill is {config.w_distill}; name the style to learn from with --initial_style.")
+    if config.w_distill and Path(teacher).resolve() == arguments.output.resolve():
+        raise SDPGANError(f"--output {arguments.output} would replace the style to learn from; give another folder.")
     if arguments.teacher is not None and not config.w_distill:
         raise SDPGANError(f"--teacher {arguments.teacher} has nothing to do; set a w_distill, such as 30.")
     if arguments.push_to_hub is not None:

@@ -37,8 +37,12 @@ class Checkpoints:
         shutil.rmtree(self.unfinished, ignore_errors=True)
 
     def add(self, step: int) -> None:
-        """Names what lies in `unfinished`, and removes the oldest ones over the limit."""
-        shutil.rmtree(self.path(step), ignore_errors=True)
+        """Names what lies in `unfinished`, and removes the oldest ones over the limit.
+
+        Later ones are of what the run went back from; they go, so that the newest is always this run's.
+        """
+        for later in [path for path in self.all() if path >= self.path(step)]:
+            shutil.rmtree(later)
         self.unfinished.rename(self.path(step))
         for old in self.all()[: -self.limit]:
             shutil.rmtree(old)

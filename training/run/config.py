@@ -25,10 +25,12 @@ RANGES: tuple[tuple[str, Callable[[typing.Any], bool], str], ...] = (
     ),
     (
         "learning_rate discriminator_learning_rate epochs initialization_epochs max_grad_norm num_workers "
-        "adversarial_steps",
-        lambda value: value >= 0,
-        "at least 0",
+        "adversarial_steps w_con w_con_decay w_con_s w_sali w_identity w_shift w_distill lr_gamma",
+        lambda value: 0 <= value < math.inf,
+        "a number from 0 up",
     ),
+    ("adam_beta1 adam_beta2", lambda value: 0 <= value < 1, "a number from 0 up and below 1"),
+    ("seed", lambda value: 0 <= value < 2**32, "from 0 to 4294967295"),
     ("crop_size", lambda value: value >= 32 and value % 4 == 0, "a multiple of 4 and at least 32"),
     (
         "clear_lines",
@@ -38,7 +40,7 @@ RANGES: tuple[tuple[str, Callable[[typing.Any], bool], str], ...] = (
     ("mask_peak", lambda value: 1 <= value < math.inf, "a number from 1 up (the paper's is 2)"),
     (
         "keep_detail tone_jitter identity_chroma distill_color distill_hue distill_light distill_flat distill_ink "
-        "distill_real clear_grain",
+        "distill_real clear_grain ema_decay",
         lambda value: 0 <= value <= 1,
         "a number from 0 to 1",
     ),
@@ -98,7 +100,8 @@ class TrainingConfig:
     image_size: int = 256
     """The shorter side that photos and paintings are scaled to, in pixels."""
     photo_scales: tuple[float, ...] = (1.0, 1.0)
-    """Photos are scaled to a random share of `image_size` (of `brush_size`, where there is one) between these two."""
+    """Photos are scaled to a random share of `image_size` (of `brush_size`, where there is one) between these two, and
+    never below `crop_size`."""
     painting_scales: tuple[float, ...] = (1.0, 1.0)
     """Paintings are scaled to a random share of `image_size` between these two; above the photos': broader strokes."""
     tone_jitter: float = 0.0
@@ -198,8 +201,11 @@ class TrainingConfig:
                     raise SDPGANError(f"{key} is {getattr(self, key)!r}; it must be {wanted}.")
         if self.w_shift and self.crop_size < 64:
             raise SDPGANError(f"crop_size is {self.crop_size}; w_shift needs one of at least 64.")
-        if self.distill_real and not self.w_distill:
-            raise SDPGANError(f"distill_real is {self.distill_real}; it needs a w_distill, such as 20.")
+        for key in (field.name for field in dataclasses.fields(self) if field.name.startswith("distill_")):
+            if getattr(self, key) != getattr(TrainingConfig, key) and not self.w_distill:
+                raise SDPGANError(f"{key} is {getattr(self, key)}; it needs a w_distill, such as 20.")
+        if self.distill_real and not (self.adversarial_steps or self.epochs):
+            raise SDPGANError(f"distill_real is {self.distill_real}; it needs adversarial_steps.")
         if self.brush_size and not self.saliency_size:
             raise SDPGANError(f"brush_size is {self.brush_size}; it needs a saliency_size, such as 128.")
         if self.initialization_epochs and not any(term.active(vars(self)) for term in TERMS if not term.adversarial):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -10,6 +11,9 @@ from sdpgan_hub.errors import SDPGANError
 
 from ..losses.discriminators import PatchDiscriminator, ProjectedDiscriminator
 from .provenance import DISCRIMINATOR_FILE
+
+MAY_DIFFER = ("noise", "brush_size", "clear_lines", "clear_grain", "keep_detail")
+"""Options of a style that change neither its layers nor what they see."""
 
 
 def load(name: str, model: SDPGAN, discriminator: PatchDiscriminator | ProjectedDiscriminator) -> str | None:
@@ -23,22 +27,27 @@ def load(name: str, model: SDPGAN, discriminator: PatchDiscriminator | Projected
         SDPGANError: the style cannot be had, or its networks are others.
     """
     style = SDPGAN.from_pretrained(name)
-    try:
-        model.load_state_dict(_fewer_blocks(style, model.config["residual_blocks"]))
-    except RuntimeError as error:
-        here, there = model.config, style.config
-        differs = next((key for key in here if here[key] != there[key]), "a layer")
+    here, there = model.config, style.config
+    differ = [key for key in here if here[key] != there[key] and key not in MAY_DIFFER]
+    if here["residual_blocks"] < there["residual_blocks"]:
+        differ.remove("residual_blocks")
+    if differ:
+        has, wants = (", ".join(f"{key} {of[key]}" for key in differ) for of in (there, here))
         raise SDPGANError(
-            f"--initial_style {name} has {differs} {there.get(differs)}, the config {here.get(differs)}; "
-            "train with the style's setting, or start without it."
-        ) from error
+            f"--initial_style {name} has {has}, the config {wants}; train with the style's settings, or start without "
+            "it."
+        )
+    model.load_state_dict(_fewer_blocks(style, here["residual_blocks"]))
     try:
         path = style.source.beside(DISCRIMINATOR_FILE)
     except SDPGANError as error:
         return f"warning: the D of {name} cannot be had and starts anew: {error}"
     if path is None:
         return ""
-    kept, expected = load_file(path), discriminator.state_dict()
+    try:
+        kept, expected = load_file(path), discriminator.state_dict()
+    except (OSError, SafetensorError) as error:
+        return f"warning: the D of {name} cannot be read and starts anew: {error}"
     if {key: value.shape for key, value in kept.items()} != {key: value.shape for key, value in expected.items()}:
         return f"warning: the D of {name} has other layers; D starts anew"
     discriminator.load_state_dict({key: value.float() for key, value in kept.items()})

@@ -100,6 +100,8 @@ def pack(
     discriminator = discriminators.build(config.discriminator, config.discriminator_channels)
     if initial_style is not None:  # what does not fit is said here, not there
         start.load(initial_style, model, discriminator)
+    elif config.w_distill or (config.saliency_network and not config.train_saliency):
+        raise SDPGANError("The config starts from a trained style (w_distill, train_saliency); add --initial_style.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SDPGANError(f"{folder} is there already; give a new folder, or an empty one.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +125,7 @@ def pack(
         side = round(config.image_size * max(config.painting_scales))
         kept_paintings = _write_images(files, folder / "paintings", side, room)
         mask_of = masks_of(sources[1], cache, masks)
-        side = round(config.image_size * max(config.photo_scales))
+        side = round((2 * config.brush_size or config.image_size) * max(config.photo_scales))
         reserved = REFERENCE_BYTES_PER_PIXEL if config.references else 0.0
         room = limit - size_of(folder)
         kept_photos = _write_images(photo_files, folder / "photos", side, room, mask_of, reserved)

@@ -50,8 +50,8 @@ def of_run(trainer: Trainer) -> dict[str, Any]:
         "photos": len(trainer.data.photos),
         "paintings": len(trainer.data.paintings),
         "minutes": round(progress.seconds / 60, 1),
-        "initial_style": _public_style("initial_style", arguments),
-        "teacher": _public_style("teacher", arguments),
+        "initial_style": public_style("initial_style", arguments),
+        "teacher": public_style("teacher", arguments),
         "vgg_weights": trainer.vgg.source,
         "saliency_reference": reference if config.references else "none",
         "hardware": hardware(accelerator.device),
@@ -106,7 +106,7 @@ def card_keywords(facts: dict[str, Any]) -> dict[str, Any]:
         "weights of Eq. 1": _weights(config),
         "left out": ", ".join(left_out) or "nothing",
         "D": f"{config['discriminator']}, {config['adversarial_loss']}; {_accuracy(facts['numbers'])}",
-        "S": "trained with G" if config["train_saliency"] else "as it came with the first weights",
+        "S": _saliency(config),
         "learning rate": f"{config['learning_rate']}, of D {config['discriminator_learning_rate']}, x "
         f"{config['lr_gamma']} at {list(config['lr_milestones'])} of the {planned} planned",
         "moving average": f"decay {config['ema_decay']}" if config["use_ema"] else "none",
@@ -142,9 +142,16 @@ def _first_terms(config: dict[str, Any]) -> str:
     return ", ".join(term.symbol for term in TERMS if term.active(config) and not term.adversarial)
 
 
+def _saliency(config: dict[str, Any]) -> str:
+    if not config["saliency_network"]:
+        return "none"
+    return "trained with G" if config["train_saliency"] else "as it came with the first weights"
+
+
 def _sides(config: dict[str, Any], scales: str) -> str:
     brush_size = config.get("brush_size", 0) if scales == "photo_scales" else 0
-    sides = sorted({round((brush_size or config["image_size"]) * scale) for scale in config[scales]})
+    size, least = brush_size or config["image_size"], config["crop_size"]
+    sides = sorted({max(least, round(size * scale)) for scale in config[scales]})
     return " to ".join(map(str, sides)) + (" px and twice of that" if brush_size else " px")
 
 
@@ -156,7 +163,12 @@ def _accuracy(numbers: dict[str, float]) -> str:
     return f"right on {', '.join(shares)}" if shares else "not trained in this run"
 
 
-def _public_style(key: str, arguments: argparse.Namespace) -> str | None:
+def teacher(arguments: argparse.Namespace) -> str | None:
+    """The style that a distillation learns from, as it may be published."""
+    return public_style("teacher" if arguments.teacher is not None else "initial_style", arguments)
+
+
+def public_style(key: str, arguments: argparse.Namespace) -> str | None:
     """A style's name as it may be published: a name or a Hub id, but for a folder of this machine a placeholder."""
     name = getattr(arguments, key)
     return key.upper() if name is not None and Path(name).is_dir() else name
@@ -169,7 +181,7 @@ def _command(arguments: argparse.Namespace, accelerator: Accelerator) -> list[st
     if arguments.config is not None:
         command += ["--config", f"training/configs/{arguments.config.name}"]
     shown = {key: key.upper() for key in ("photos", "paintings", "output", "masks", "sample_photos")}
-    shown |= {key: _public_style(key, arguments) for key in ("initial_style", "teacher")}
+    shown |= {key: public_style(key, arguments) for key in ("initial_style", "teacher")}
     shown["vgg_weights"] = getattr(arguments.vgg_weights, "name", None)
     shown["max_steps"] = arguments.max_steps
     for key, value in shown.items():

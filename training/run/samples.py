@@ -13,11 +13,20 @@ from sdpgan_hub import SDPGAN
 from ..data import pictures
 
 
+def squares_of(photos: Sequence[Path], size: int, columns: int = 8) -> list[np.ndarray]:
+    """The middles of `columns` of the photos, at even distances, uint8 size x size x 3.
+
+    Raises:
+        SDPGANError: one of them cannot be read.
+    """
+    paths = photos[:: max(1, len(photos) // columns)][:columns]
+    return [pictures.centre_square(pictures.read_scaled(path, size)) for path in paths]
+
+
 @torch.no_grad()
 def sheet(model: SDPGAN, photos: Sequence[Path], size: int, columns: int = 8) -> np.ndarray:
     """uint8 H x W x 3: columns are photos; rows the photo, the result and the saliency map where there is one."""
-    paths = photos[:: max(1, len(photos) // columns)][:columns]
-    squares = [pictures.centre_square(pictures.read_scaled(path, size)) for path in paths]
+    squares = squares_of(photos, size, columns)
     training = model.training
     model.eval()
     if model.saliency_network is None:
