@@ -56,6 +56,7 @@ def test_a_variant_replaces_the_base_and_set_replaces_both(tmp_path: Path):
     assert mine.config == dataclasses.replace(base, w_con=3, w_con_s=0.5) and mine.name == "mine"
     assert mine.changes == {"w_con": 3, "w_con_s": 0.5}
     assert no_mask.config == dataclasses.replace(base, saliency_mask=False)
+    assert ablation.read_variants(["full"], None, {"seed": "5"})[0].config.seed == 5
 
 
 def test_wrong_variants_and_settings_are_one_sentence(tmp_path: Path):
@@ -111,6 +112,12 @@ def test_a_finished_variant_is_not_trained_again_and_another_plan_is_refused(com
     assert ablation.train(full, options) is None and (tmp_path / "out/full/train.log").read_text() == log
     other = dataclasses.replace(full, config=dataclasses.replace(full.config, w_con=3.0))
     refusal(lambda: ablation.train(other, options), "w_con (0.0625 there, 3.0 here)")
+    log = tmp_path / "out/full/train.log"
+    log.write_text("train.py: of an earlier run\n")
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"finished": False}))
+    assert "earlier" not in ablation.train(full, options)
+    options.mixed_precision = "bf16"
+    refusal(lambda: ablation.train(full, options), "mixed_precision (None there, 'bf16' here)")
     options.max_steps = 7
     refusal(lambda: ablation.train(full, options), "max_steps (6 there, 7 here)")
 

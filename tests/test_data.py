@@ -1,5 +1,6 @@
 """training/data/dataset.py: what is wrong with images, edge-blurred paintings, and samples of every source."""
 
+import os
 import pickle
 from pathlib import Path
 
@@ -97,6 +98,7 @@ def test_unreadable_and_missing_images_are_named_in_a_warning_each(photos: Path,
 
 def test_the_same_images_as_both_are_refused(photos: Path):
     refusal(lambda: check(photos, f"{photos}/", 64), photos)
+    refusal(lambda: check(photos, os.path.relpath(photos), 64), photos)
 
 
 def test_the_check_reads_headers_only(photos: Path, paintings: Path):

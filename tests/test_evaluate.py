@@ -341,10 +341,13 @@ def test_the_same_images_give_the_same_classifier_and_a_seed_chooses_whom_to_hol
     assert np.array_equal(models[0].model[-1].coef_, models[1].model[-1].coef_)
 
 
-def test_held_back_folders_and_limits_are_kept_to_and_enlarged_images_are_counted(classes, inception, monkeypatch):
+def test_held_back_folders_and_limits_are_kept_to_and_enlarged_images_are_counted(
+    classes, inception, tmp_path, monkeypatch
+):
+    shutil.copytree(classes / "photos", tmp_path / "others")
     monkeypatch.setattr(deception.MapStatistics, "__call__", lambda self, files, **_: np.eye(len(files), 3))
     one = deception.Classifier({"dots": [classes / "dots", classes / "stripes"]}, classes / "photos", inception, 100,
-                               held_back={"photo": classes / "photos"}, limit=6)  # fmt: skip
+                               held_back={"photo": tmp_path / "others"}, limit=6)  # fmt: skip
     assert one.images == {"photo": 6, "dots": 4} and one.held_back["photo"]["images"] == 6
     assert one.enlarged == {"photo": 12, "dots": 6}  # all of 96 px
     named = deception.Classifier({"dots": classes / "dots"}, classes / "photos", inception, 96)
@@ -364,9 +367,15 @@ def test_what_cannot_be_classified_is_one_sentence(classes, inception, tmp_path)
         'none of them "photo"',
     )
     refusal(lambda: deception.Classifier(painters_of(classes), classes / "photos", inception, 64), "of 64 px")
+    refusal(
+        lambda: deception.Classifier({"dots": classes / "dots"}, classes / "photos", inception, 96,
+                                     held_back={"dots": classes}),
+        classes / "dots", "held back",
+    )  # fmt: skip
     shutil.copytree(classes / "dots", tmp_path / "dots", ignore=lambda _, names: sorted(names)[4:])
     refusal(
-        lambda: deception.Classifier({"few": tmp_path / "dots"}, classes / "photos", inception, 96), "few has 4 images"
+        lambda: deception.Classifier({"few": [tmp_path / "dots"] * 2}, classes / "photos", inception, 96),
+        "few has 4 images",
     )
 
 
@@ -420,6 +429,7 @@ def test_a_map_that_is_the_mask_is_without_error_and_its_negative_is_all_error(p
     for name in ("RBD", "MB+", "mean"):
         assert 0 < best["figures"][name]["MAE"] < 1
     refusal(lambda: saliency.pairs(photos / "masks", photos / "photos/chelsea"), "No mask in")
+    refusal(lambda: saliency.pairs(photos / "masks", photos / "masks"), "No mask in")
 
 
 def test_spoilt_outputs_score_worse_and_of_another_size_are_scaled_and_counted(scored, photos, of_identical, tmp_path):
@@ -559,12 +569,18 @@ def test_what_cannot_be_measured_is_one_sentence(scored, photos, paintings, clas
             scored(**arguments)
 
     outputs = changed(photos, tmp_path / "outputs", lambda x: x)
+    before = {path: path.read_bytes() for path in outputs.rglob("*.png")}
+    refused("--write", outputs=outputs, write=tmp_path)
+    refused("--write", outputs=outputs, photos=photos / "photos", write=photos)
+    assert before == {path: path.read_bytes() for path in outputs.rglob("*.png")}
     (outputs / "coffee" / "1.png").unlink()
     refused("nothing made of coffee/1 .1 of 6", outputs=outputs)
     refused("'nowhere'", style_name="nowhere")
     refused("size.*32.*64", outputs=outputs, size=32)
     refused("limit.*2.*4", outputs=outputs, limit=2)
     refused("batch_size is 0", outputs=outputs, batch_size=0)
+    refused("seed is -1", outputs=outputs, seed=-1)
+    refused("--device is 'chip'", outputs=outputs, device="chip")
     refused("6 photos and 2 paintings", outputs=outputs, paintings=photos / "masks")
     refused("No mask in", outputs=photos / "photos", masks=paintings)
     refused("keep_detail and robustness.*--style", outputs=photos / "photos", keep_detail=0.5)

@@ -104,6 +104,7 @@ def test_images_that_do_not_fit_are_left_out_and_the_limit_is_kept(pack, tmp_pat
     references = {path.name for path in (tmp_path / "half/cache/saliency").glob("*.jpg.png")}
     assert references == {f"{path.name}.png" for path in (tmp_path / "half/photos").iterdir()}
     refusal(lambda: pack(tmp_path / "none", megabytes=1), "--megabytes")
+    assert {path.name for path in tmp_path.iterdir()} == {"all", "half"}  # so that the command can be repeated
     refusal(lambda: pack(tmp_path / "half"), tmp_path / "half")
 
 

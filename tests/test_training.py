@@ -194,6 +194,21 @@ def test_a_saliency_training_refuses_a_folder_that_is_not_there_before_it_prepar
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--steps", "20"], "--steps is 20"),
+        (["--masks", "a", "b"], "--masks names 2 folders"),
+        (["--config", str(ROOT / "training/configs/no_saliency_network.yaml")], "no saliency network"),
+        (["--initial_style", "vangogh"], "--config"),
+    ],
+)
+def test_a_saliency_training_that_cannot_start_is_one_sentence(arguments: list[str], named: str, tmp_path, capsys):
+    assert train_saliency.main(["--photos", "a", "--output", str(tmp_path), *arguments]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("train_saliency.py: ") and named in said and said.count("\n") == 1
+
+
 def test_an_unprepared_folder_is_refused(images: Path, tmp_path: Path):
     refusal(lambda: UnpairedImages(images / "photos", images / "paintings", tmp_path, TrainingConfig()), "prepare")
 

@@ -132,6 +132,9 @@ def test_a_filled_ballot_is_counted_with_the_key_of_its_sheets(folders, capsys):
     ballot.write_text("group,letter,remark\n" + "".join(f"00{n}, {ours[n].lower()},\n" for n in ("1", "2")))
     assert main(["--sheets", str(sheets), "--ballot", str(ballot)]) == 0
     assert "| ours | 2 | 2 | 100.0 % |" in capsys.readouterr().out
+    (folders / "again").mkdir()
+    twice = [str(ballot), str(folders / "again" / "ballot.csv")]
+    assert main(["--sheets", str(sheets), "--ballot", *twice]) == 2 and "rename" in capsys.readouterr().err
     for row, fault in (("1,D", "letter D"), ("3,A", "group 3"), ("1,A\n1,B", "twice")):
         ballot.write_text(f"group,letter\n{row}\n")
         assert main(["--sheets", str(sheets), "--ballot", str(ballot)]) == 2

@@ -19,6 +19,7 @@ import argparse
 import dataclasses
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -69,7 +70,7 @@ def read_variants(
     Raises:
         SDPGANError: a name is no file, comes twice, or a key or value is wrong.
     """
-    common = dict(settings or {}) | {"seed": seed}
+    common = {"seed": seed} | dict(settings or {})
     base_values = _settings(base)
     reference_config = dataclasses.asdict(_merged(base_values, common, base))
     variants = []
@@ -118,7 +119,8 @@ def train(variant: Variant, options: argparse.Namespace) -> str | None:
     record = folder / "ablation.json"
     plan = json.loads(json.dumps({
         "config": dataclasses.asdict(variant.config), "max_steps": options.max_steps, "photos": str(options.photos),
-        "paintings": str(options.paintings), "masks": None if options.masks is None else str(options.masks),
+        "paintings": str(options.paintings), "launch": options.launch, "mixed_precision": options.mixed_precision,
+        "masks": None if options.masks is None else str(options.masks),
     }))  # fmt: skip
     done = _read_json(record)
     if done and done.get("plan") != plan:
@@ -141,10 +143,12 @@ def train(variant: Variant, options: argparse.Namespace) -> str | None:
     if any((folder / "checkpoints").glob("step_*")):
         command += ["--resume_from_checkpoint", "latest"]
     log = folder / "train.log"
+    earlier = log.stat().st_size if log.exists() else 0
     with log.open("a") as file:
         code = subprocess.run([str(part) for part in command], stdout=file, stderr=subprocess.STDOUT).returncode
     if code:
-        said = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("train.py: ")]
+        text = log.read_bytes()[earlier:].decode(errors="replace")
+        said = [line for line in text.splitlines() if line.startswith("train.py: ")]
         return said[-1].removeprefix("train.py: ") if said else f"train.py ended with code {code}; see {log}."
     _write_json(record, {"plan": plan, "finished": True})
     return None
@@ -161,6 +165,7 @@ def measure(variant: Variant, options: argparse.Namespace) -> dict[str, Any]:
     kept = _read_json(folder / "evaluation.json")
     if kept.get("asked") == asked:
         return kept["result"]
+    shutil.rmtree(folder / "pictures", ignore_errors=True)  # of other photos or sizes
     result = evaluate(
         options.val_photos,
         options.val_paintings,
@@ -233,7 +238,7 @@ def ablate(options: argparse.Namespace) -> dict[str, str]:
         SDPGANError: nothing can be trained or measured, and why.
     """
     given = dict(_key_and_value(text) for text in options.set)
-    variants = read_variants(options.variants, options.base, given, options.seed)
+    variants = read_variants(options.variants or list(VARIANTS), options.base, given, options.seed)
     if options.max_steps < 1:
         raise SDPGANError(f"--max_steps is {options.max_steps}; it must be at least 1.")
     for folder in (options.val_photos, options.val_paintings):
@@ -299,10 +304,12 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="ablate.py", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), metavar="NAME|FILE",
-                        help="default: %(default)s")  # fmt: skip
+    parser.add_argument("--variants", nargs="+", action="extend", metavar="NAME|FILE",
+                        help=f"default: {' '.join(VARIANTS)}")  # fmt: skip
     parser.add_argument("--base", type=Path, metavar="FILE", help="YAML file that all share (default: the paper's)")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings over every file")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="settings over every file"
+    )
     parser.add_argument("--max_steps", type=int, required=True, help="of each variant")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--photos", required=True, metavar="SOURCE", help="to train on, as for train.py")

@@ -97,11 +97,13 @@ def evaluate(
     """
     if style_name is None and (keep_detail is not None or robustness):
         raise SDPGANError("keep_detail and robustness are for how a --style paints; leave them out with --outputs.")
-    least = {"size": artifacts.MIN_SIDE, "batch_size": 1, "workers": 0, "limit": style.MIN_SAMPLES}
-    for name, value in {"size": size, "batch_size": batch_size, "workers": workers, "limit": limit}.items():
+    least = {"size": robust.MIN_SIDE if robustness else artifacts.MIN_SIDE, "batch_size": 1, "workers": 0,
+             "limit": style.MIN_SAMPLES, "seed": 0}  # fmt: skip
+    given = {"size": size, "batch_size": batch_size, "workers": workers, "limit": limit, "seed": seed}
+    for name, value in given.items():
         if value is not None and value < least[name]:
             raise SDPGANError(f"{name} is {value}; it must be at least {least[name]}.")
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = _device(device)
     sources = spread(image_files(photos), limit)
     painting_files = image_files(paintings)
     if min(len(sources), len(painting_files) // 2) < style.MIN_SAMPLES:
@@ -114,6 +116,8 @@ def evaluate(
     if model is not None and keep_detail is None:
         keep_detail = model.config["keep_detail"]
     shares = {"outputs": keep_detail} | ({"generator": 0.0} if keep_detail else {})
+    if write is not None:
+        _check_apart([write / name for name in ("photos", *shares)], [photos, paintings, outputs, masks])
     network = style.InceptionFeatures(inception, feature_layer, device, size)
     reading = {"batch_size": batch_size, "workers": workers}
     classifier = None
@@ -173,9 +177,24 @@ def evaluate_saliency(
     Raises:
         SDPGANError: the style has no saliency network or cannot be had, or an image or a mask cannot be read.
     """
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = _device(device)
     model = _loaded(style_name, device)
     return accuracies.accuracy(accuracies.pairs(images, masks), model.saliency_map)
+
+
+def _device(name: str | torch.device | None) -> torch.device:
+    try:
+        return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise SDPGANError(f"--device is {name!r}; it must be a device of torch, such as cpu or cuda.") from error
+
+
+def _check_apart(written: list[Path], read: list[Path | None]) -> None:
+    """Refuses to write among the images that are measured."""
+    for target in (path.resolve() for path in written):
+        for source in (path.resolve() for path in read if path is not None):
+            if target == source or target in source.parents or source in target.parents:
+                raise SDPGANError(f"--write would put pictures into {target}, among those of {source}; name another.")
 
 
 def _loaded(style: str, device: torch.device) -> SDPGAN:
@@ -247,7 +266,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
                         help="measure the deception rate, by a classifier of photos and these painters; a painter with "
                         "several folders is named several times")  # fmt: skip
     parser.add_argument("--painter", metavar="NAME", help="which of --painters the results are to be taken for")
-    parser.add_argument("--classifier_photos", type=Path, nargs="+", metavar="DIR",
+    parser.add_argument("--classifier_photos", type=Path, nargs="+", action="extend", metavar="DIR",
                         help="photos for the classifier to learn from; none that is measured")  # fmt: skip
     parser.add_argument("--held_back", nargs="+", action="extend", metavar="NAME=DIR", default=[],
                         help="images to measure the classifier's accuracy on, NAME one of --painters or photo "
@@ -324,15 +343,15 @@ def main(argv: list[str] | None = None) -> int:
             result = evaluate_saliency(style_name, **options)
         else:
             result = evaluate(style_name=style_name, judge=_judge(options), **options)
+        if of_saliency:
+            print(f"{result['images']} images of {options['images']}\n\n{saliency_table(result['figures'])}")
+        else:
+            print(table(result))
         if target is not None:
             write_whole(target, (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
     except SDPGANError as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 2
-    if of_saliency:
-        print(f"{result['images']} images of {options['images']}\n\n{saliency_table(result['figures'])}")
-    else:
-        print(table(result))
     return 0
 
 

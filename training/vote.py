@@ -182,6 +182,8 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         if options.ballot:
             key = options.sheets / "key.csv"
+            if len({path.stem for path in options.ballot}) < len(options.ballot):
+                raise SDPGANError("Two ballots have one name, which is the viewer's; rename one.")
             print(table([vote for path in options.ballot for vote in read_ballot(path, key)]))
             return 0
         groups = find_groups(options.results, options.names, options.photos)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def check(
     below half of the crop a refusal where they are more than one in ten, and a warning where they are strays.
     """
     opened = {"photos": open_source(photos), "paintings": open_source(paintings)}
-    if opened["photos"] == opened["paintings"]:
+    if opened["photos"] == opened["paintings"] or os.path.abspath(str(photos)) == os.path.abspath(str(paintings)):
         raise SDPGANError(f"{photos} is given as both photos and paintings; one of them has to be something else.")
     warnings = []
     for kind, source in opened.items():

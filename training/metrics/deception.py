@@ -140,6 +140,10 @@ class Classifier:
                 learnt[name], kept[name] = files, _images(name, held_back[name], limit)
             else:
                 learnt[name], kept[name] = train_test_split(files, test_size=HELD_BACK, random_state=seed)
+        seen = {file.resolve() for of_class in learnt.values() for file in of_class}
+        both = [file for of_class in kept.values() for file in of_class if file.resolve() in seen]
+        if both:
+            raise SDPGANError(f"The classifier would learn from {both[0]}, which is held back; name other folders.")
         self.images = {name: len(files) for name, files in learnt.items()}
         self.enlarged = {name: sum(_shorter_side(file) < size for file in learnt[name] + kept[name]) for name in learnt}
         features = [self.statistics(files, description=name, **self._reading) for name, files in learnt.items()]
@@ -188,8 +192,8 @@ def files(folders: Folders) -> list[Path]:
 
 
 def _images(name: str, folders: Folders, limit: int) -> list[Path]:
-    """`limit` images of the folders at even distances, the same share of each."""
-    found = files(folders)
+    """`limit` images of the folders at even distances, the same share of each; each image once."""
+    found = list({file.resolve(): file for file in files(folders)}.values())
     if len(found) < MIN_IMAGES:
         raise SDPGANError(f"{name} has {len(found)} images; the classifier needs at least {MIN_IMAGES} of each.")
     return spread(found, limit)

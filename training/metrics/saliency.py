@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.integrate import trapezoid
 from tqdm.auto import tqdm
 
 from sdpgan_hub.errors import SDPGANError
@@ -61,7 +62,7 @@ class Accuracy:
         precision, recall = (np.mean(curves[name], axis=0) for name in ("precision", "recall"))
         recalls, false_positives = curves["recall"], curves["fpr"]
         start = np.zeros((len(recalls), 1))
-        areas = np.trapezoid(np.hstack([start, recalls]), np.hstack([start, false_positives]), axis=1)
+        areas = trapezoid(np.hstack([start, recalls]), np.hstack([start, false_positives]), axis=1)
         return {
             "MAE": float(self.mae.get_results()["mae"]),
             "max F (mean P, R)": float((1.3 * precision * recall / np.maximum(0.3 * precision + recall, 1e-9)).max()),
@@ -81,7 +82,7 @@ def pairs(images: Path, masks: Path) -> list[tuple[Path, Path]]:
     """
     mask_of = by_stem(masks)
     stems = {path: path.relative_to(images).with_suffix("") for path in image_files(images)}
-    found = [(path, mask_of[stem]) for path, stem in stems.items() if stem in mask_of]
+    found = [(path, mask_of[stem]) for path, stem in stems.items() if stem in mask_of and path != mask_of[stem]]
     if not found:
         raise SDPGANError(f"No mask in {masks} has the path of an image in {images}, suffixes aside.")
     return found

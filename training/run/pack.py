@@ -104,45 +104,62 @@ def pack(
         raise SDPGANError("The config starts from a trained style (w_distill, train_saliency); add --initial_style.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SDPGANError(f"{folder} is there already; give a new folder, or an empty one.")
-    folder.mkdir(parents=True, exist_ok=True)
-    _copy_code(folder / "code")
-    _halve(vgg_weights, folder / VGG_FILE)
-    if initial_style is not None:
-        _copy_style(initial_style, folder / START)
-    settings = json.loads(json.dumps(dataclasses.asdict(config)))  # lists in place of tuples, which YAML lacks
-    (folder / CONFIG_FILE).write_text(yaml.safe_dump(settings, sort_keys=False))
-    (folder / RUN_FILE).write_text(yaml.safe_dump({"minutes": max_minutes, "mixed_precision": mixed_precision}))
-    (folder / "run.sh").write_text(RUN.format(minutes=max_minutes))
+    with _whole(folder) as folder:
+        _copy_code(folder / "code")
+        _halve(vgg_weights, folder / VGG_FILE)
+        if initial_style is not None:
+            _copy_style(initial_style, folder / START)
+        settings = json.loads(json.dumps(dataclasses.asdict(config)))  # lists in place of tuples, which YAML lacks
+        (folder / CONFIG_FILE).write_text(yaml.safe_dump(settings, sort_keys=False))
+        (folder / RUN_FILE).write_text(yaml.safe_dump({"minutes": max_minutes, "mixed_precision": mixed_precision}))
+        (folder / "run.sh").write_text(RUN.format(minutes=max_minutes))
 
-    limit, masks = int(megabytes * 1e6), masks if config.human_masks and config.references else None
-    with tempfile.TemporaryDirectory() as temporary:
-        cache = Path(temporary) if cache is None else cache
-        sources = open_source(paintings), open_source(photos)
-        for source in sources:
-            fetch(source, cache, max_images)
-        files, photo_files = (source.files(cache) for source in sources)
-        room = (limit - size_of(folder)) * LARGEST_SHARE_OF_PAINTINGS
-        side = round(config.image_size * max(config.painting_scales))
-        kept_paintings = _write_images(files, folder / "paintings", side, room)
-        mask_of = masks_of(sources[1], cache, masks)
-        side = round((2 * config.brush_size or config.image_size) * max(config.photo_scales))
-        reserved = REFERENCE_BYTES_PER_PIXEL if config.references else 0.0
-        room = limit - size_of(folder)
-        kept_photos = _write_images(photo_files, folder / "photos", side, room, mask_of, reserved)
-    if not kept_paintings or not kept_photos:
-        raise SDPGANError(
-            f"Weights and code take {size_of(folder) / 1e6:.1f} MB of {megabytes:g}: no image fits; raise --megabytes."
-        )
-    if config.references:
-        there = folder / "masks" if (folder / "masks").exists() else None
-        prepare(folder / "photos", None, folder / "cache", masks=there, progress=False)
-        while size_of(folder) > limit and kept_photos > 1:  # where references are larger than expected
-            kept_photos -= 1
-            for place in ("photos", "masks", "cache/saliency"):
-                for file in (folder / place).glob(f"{kept_photos:05d}.*"):
-                    file.unlink()
-    counts = {"photos": kept_photos, "photos_there": len(photo_files)}
-    return counts | {"paintings": kept_paintings, "paintings_there": len(files)}
+        limit, masks = int(megabytes * 1e6), masks if config.human_masks and config.references else None
+        with tempfile.TemporaryDirectory() as temporary:
+            cache = Path(temporary) if cache is None else cache
+            sources = open_source(paintings), open_source(photos)
+            for source in sources:
+                fetch(source, cache, max_images)
+            files, photo_files = (source.files(cache) for source in sources)
+            room = (limit - size_of(folder)) * LARGEST_SHARE_OF_PAINTINGS
+            side = round(config.image_size * max(config.painting_scales))
+            kept_paintings = _write_images(files, folder / "paintings", side, room)
+            mask_of = masks_of(sources[1], cache, masks)
+            side = round((2 * config.brush_size or config.image_size) * max(config.photo_scales))
+            reserved = REFERENCE_BYTES_PER_PIXEL if config.references else 0.0
+            room = limit - size_of(folder)
+            kept_photos = _write_images(photo_files, folder / "photos", side, room, mask_of, reserved)
+        if not kept_paintings or not kept_photos:
+            raise SDPGANError(
+                f"Weights and code take {size_of(folder) / 1e6:.1f} MB of {megabytes:g}: no image fits; raise "
+                "--megabytes."
+            )
+        if config.references:
+            there = folder / "masks" if (folder / "masks").exists() else None
+            prepare(folder / "photos", None, folder / "cache", masks=there, progress=False)
+            while size_of(folder) > limit and kept_photos > 1:  # where references are larger than expected
+                kept_photos -= 1
+                for place in ("photos", "masks", "cache/saliency"):
+                    for file in (folder / place).glob(f"{kept_photos:05d}.*"):
+                        file.unlink()
+        counts = {"photos": kept_photos, "photos_there": len(photo_files)}
+        return counts | {"paintings": kept_paintings, "paintings_there": len(files)}
+
+
+@contextlib.contextmanager
+def _whole(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` that becomes it at the end, or is gone where that is not reached."""
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    if folder.exists():
+        folder.rmdir()
+    unfinished.rename(folder)
 
 
 def size_of(folder: Path) -> int:
@@ -225,7 +242,11 @@ def _scaled(files: list[Path], side: int, mask_of: dict[Path, Path]) -> Iterator
             continue
         scale = min(1, side / min(image.shape[:2]))
         height, width = (max(1, round(scale * length)) for length in image.shape[:2])
-        mask = pictures.read_mask(mask_of[file], height, width) if file in mask_of else None
+        try:
+            mask = pictures.read_mask(mask_of[file], height, width) if file in mask_of else None
+        except SDPGANError as error:
+            print(f"warning: skipped {error}", file=sys.stderr)
+            continue
         yield pictures.scaled(image, height, width), mask
 
 
