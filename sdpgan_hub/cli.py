@@ -1,7 +1,8 @@
 """The command line: `sdpgan stylize`, `sdpgan saliency`, `sdpgan export` and `sdpgan styles`.
 
-Exit codes: 0 done; 1 some files failed, each named with its reason on stderr; 2 usage: bad arguments, no input, a style
-that cannot be loaded, a library that is missing; 130 Ctrl-C; 141 the reader of a pipe went away.
+Exit codes: 0 done; 1 some files failed, each named with its reason on stderr, such as a library that reads it; 2 usage:
+bad arguments, no input, a style that cannot be loaded, a library that all want; 130 Ctrl-C; 141 the
+reader of a pipe went away.
 stdout holds results only: with --json one document, with `-o -` the image, else the paths written.
 SDPGAN_DEBUG=1 in the environment prints the traceback of every failure on stderr too.
 """
@@ -376,7 +377,7 @@ def _saying_warnings() -> Iterator[None]:
 def run_export(options: argparse.Namespace, _: Processes) -> int:
     """`sdpgan export`: the style as one ONNX file."""
     output = Path(options.output)
-    if output.suffix.lower() != ".onnx" or output.is_dir():
+    if output.suffix.lower() != ".onnx" or os.path.isdir(output):
         raise UsageError(f"{output} is no name of an ONNX file; give one that ends with .onnx.")
     if os.path.lexists(output) and not options.overwrite:
         raise UsageError(f"{output} exists; add --overwrite, or give another name.")
@@ -466,6 +467,8 @@ class Jobs(list[Job]):
 def plan(options: argparse.Namespace, tag: str, default_suffix: Callable[[str], str]) -> Jobs:
     """What is to be done, or UsageError: every input found, every output possible, none an input or there already."""
     output = options.output
+    if output == "":
+        raise UsageError("the output's name is empty; give -o a file or a folder.")
     roots = [_checked_input(name) for name in dict.fromkeys(options.inputs)]
     into_folder = (
         output is not None
@@ -474,7 +477,7 @@ def plan(options: argparse.Namespace, tag: str, default_suffix: Callable[[str], 
     )
     if into_folder:
         named = Path(output).suffix.lower() in (*OUTPUT_FORMATS, *VIDEO_FORMATS)
-        if Path(output).is_file() or (named and not _means_folder(output)):
+        if os.path.isfile(output) or (named and not _means_folder(output)):
             raise UsageError(f"{output} is a file or named like one; the results of these inputs need a folder.")
     paints = options.command == "stylize"
     of_images = (lambda _: f".{options.format}") if options.format else default_suffix
@@ -490,7 +493,7 @@ def plan(options: argparse.Namespace, tag: str, default_suffix: Callable[[str], 
         if root != STANDARD and Path(root).is_dir():
             if output == STANDARD:
                 raise UsageError(f"stdout takes one image, and {root} is a folder.")
-            folder = Path(root) if Path(root).name else Path(root).resolve()
+            folder = Path(root) if Path(root).name not in ("", "..") else Path(root).resolve()
             target = Path(output) if output else folder.with_name(f"{folder.name}.{tag}")
             films = paints and files.can_read_video()
             with _saying_warnings():
@@ -503,7 +506,7 @@ def plan(options: argparse.Namespace, tag: str, default_suffix: Callable[[str], 
             jobs.append(Job(root, _single_output(output or default, path.stem + suffix, into_folder, is_film)))
     if into_folder:
         _keep_apart(jobs, Path(output))
-    _check_outputs(jobs)
+    _check_outputs(jobs, getattr(options, "mask", None))
     if jobs[0].output == STANDARD and options.json:
         raise UsageError("the image and --json both want stdout; give -o a path.")
     if jobs[0].output == STANDARD and sys.stdout.isatty():
@@ -523,7 +526,7 @@ def _checked_input(name: str) -> str:
 
 
 def _means_folder(output: str) -> bool:
-    return output.endswith(("/", os.sep)) or Path(output).is_dir()
+    return output.endswith(("/", os.sep)) or os.path.isdir(output)
 
 
 def _single_output(output: str, name: str, into_folder: bool, is_film: bool = False) -> str:
@@ -586,19 +589,29 @@ def _keep_apart(jobs: Jobs, target: Path) -> None:
             job.output = str(target / os.path.relpath(folder, common) / Path(job.output).name)
 
 
-def _check_outputs(jobs: list[Job]) -> None:
+def _check_outputs(jobs: list[Job], mask: str | None) -> None:
     if len(jobs) > 1 and any(job.output == STANDARD for job in jobs):
         raise UsageError(f"stdout takes one image, not {len(jobs)}.")
-    inputs = {os.path.realpath(job.input) for job in jobs if job.input != STANDARD}
+    read = [job.input for job in jobs] + ([mask] if mask is not None else [])
+    inputs = {_identity(name) for name in read if name != STANDARD}
     made_from: dict[str, str] = {}
     for job in jobs:
         if job.output == STANDARD:
             continue
-        if os.path.realpath(job.output) in inputs:
+        if _identity(job.output) in inputs:
             raise UsageError(f"{job.output} is an input and would be overwritten; choose another output.")
         other = made_from.setdefault(os.path.realpath(job.output), job.input)
         if other != job.input:
             raise UsageError(f"{other} and {job.input} would both be written to {job.output}; do them one by one.")
+
+
+def _identity(path: str) -> object:
+    """The same for two names of one file, as where upper and lower case do not differ."""
+    try:
+        found = os.stat(path)
+        return found.st_dev, found.st_ino
+    except OSError:
+        return os.path.realpath(path)
 
 
 def _without_existing(jobs: Jobs, options: argparse.Namespace) -> Jobs:

@@ -23,9 +23,11 @@ def one_line(error: BaseException) -> str:
 def reworded(error: Exception, words: Mapping[str, str]) -> str:
     """The message of `error` in the words of the place where it appears; words: Python's name -> its name there.
 
-    A part of a path stays as it is.
+    A part of a path or of a name stays as it is.
     """
     message = str(error)
     for python, there in words.items():
-        message = there.join(re.split(rf"(?<![/\\]){re.escape(python)}(?![/\\])", message))
+        before = r"(?<![\w./\\])" if python[0].isalnum() else r"(?<![/\\])"
+        after = r"(?![\w/\\])" if python[-1].isalnum() else r"(?![/\\])"
+        message = there.join(re.split(before + re.escape(python) + after, message))
     return message

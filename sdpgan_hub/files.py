@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import importlib.util
-import math
 import os
 import warnings
 import zlib
@@ -70,6 +69,7 @@ KEPT_EXIF_OF_THE_CAMERA = (0x9003, 0x9004, 0x9010, 0x9011, 0x9012, 0x9290, 0x929
 EXIF_IFD = 0x8769
 XMP_NAMES = {"dc": "http://purl.org/dc/elements/1.1/", "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#"}
 SUBFILE_TYPE, THUMBNAIL_OR_MASK, BITS, COMPRESSION, PLANAR_CONFIGURATION = 254, 1 | 4, 258, 259, 284
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
 
 MISSING_ROWS, MISSING_SHARE = 32, 0.05
 """A JPEG may be short of so much of its bottom: two rows of blocks, or a twentieth."""
@@ -145,10 +145,16 @@ def opened(source: Source, name: str | None = None) -> Iterator[PIL.Image.Image]
     with image:
         _set_transparent_colour(image)
         tags = getattr(image, "tag_v2", {})
-        if tags.get(PLANAR_CONFIGURATION) == 2 and tags.get(COMPRESSION) == 1 and max(tags.get(BITS, (1,))) > 8:
+        bits = max(tags.get(BITS, (1,)))
+        if tags.get(PLANAR_CONFIGURATION) == 2 and tags.get(COMPRESSION) == 1 and bits > 8:
             raise SDPGANError(
-                f"{name} is a TIFF that keeps its channels apart with {max(tags[BITS])} bits each, which is not read; "
+                f"{name} is a TIFF that keeps its channels apart with {bits} bits each, which is not read; "
                 "save it with 8 bits, or with the channels side by side (interleaved)."
+            )
+        if bits == 12 or (bits > 8 and tags.get(PHOTOMETRIC) == WHITE_IS_ZERO):
+            raise SDPGANError(
+                f"{name} is a grey TIFF of {bits} bits that is not read right; save it with 8 bits, or with 16 and 0 "
+                "for black."
             )
         yield image
 
@@ -191,12 +197,14 @@ def frames(image: PIL.Image.Image, name: str, count: int, belongings: Belongings
         if count > 1:
             with image_errors(name):
                 image.seek(number)
+        lies = _orientation(image) >= 5  # before it is decoded: Pillow turns a TIFF by itself
         frame = upright(image, name)
         if count > 1 and frame is image:
             frame = image.copy()
         if index == 0:
             belongings.profile = image.info.get("icc_profile")
-            belongings.dpi = image.info.get("dpi")
+            dpi = image.info.get("dpi")
+            belongings.dpi = dpi[::-1] if dpi and lies else dpi
             belongings.metadata = _metadata(image)
             belongings.plays = _plays(image)
         if count > 1 and image.format in ANIMATED:
@@ -214,9 +222,18 @@ def upright(image: PIL.Image.Image, name: str) -> PIL.Image.Image:
                 raise
             image = _without_its_end(image, name)
     try:
-        return image if image.getexif().get(ExifTags.Base.Orientation, 1) == 1 else ImageOps.exif_transpose(image)
-    except Exception:  # EXIF that Pillow cannot parse says nothing about the orientation; the pixels are whole
+        return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
+    except Exception:  # an orientation in EXIF that Pillow cannot write again
         return image
+
+
+def _orientation(image: PIL.Image.Image) -> int:
+    """EXIF's, 1 to 8: 1 upright, from 5 on lying on a side."""
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # EXIF that Pillow cannot parse says nothing about the orientation; the pixels are whole
+        return 1
+    return found if found in range(1, 9) else 1
 
 
 def pixels(image: PIL.Image.Image, name: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -313,7 +330,7 @@ def encode(
     settings = settings_of.get(format, {})
     if profile:
         settings["icc_profile"] = profile
-    largest = 65535 if format == "JPEG" else math.inf  # of more, as a microscope has, Pillow writes the lower bits
+    largest = 65535 if format == "JPEG" else 1e8  # of more, as a microscope has, Pillow writes the lower bits
     if kept.dpi and 1 < min(kept.dpi) <= max(kept.dpi) <= largest:
         settings["dpi"] = tuple(map(float, kept.dpi))
     if keep_metadata and format not in WITHOUT_METADATA and len(kept.metadata):

@@ -131,7 +131,7 @@ def crop_and_resize(maps: Tensor, boxes: Tensor, height: int, width: int) -> Ten
     boxes: N x 4, top, left, height and width as shares of the map's.
     """
     top, left, tall, wide = boxes.to(torch.float32).unbind(1)
-    theta = torch.zeros(len(boxes), 2, 3, device=maps.device)
+    theta = torch.zeros(len(boxes), 2, 3, dtype=torch.float32, device=maps.device)
     theta[:, 0, 0], theta[:, 0, 2] = wide, 2 * left + wide - 1
     theta[:, 1, 1], theta[:, 1, 2] = tall, 2 * top + tall - 1
     grid = F.affine_grid(theta, [len(boxes), 1, height, width], align_corners=False)
@@ -187,7 +187,7 @@ def coarse_to_fine(height: int, width: int, brush_size: float) -> list[tuple[int
         steps = math.ceil(math.log(ratio / last) / math.log(LARGEST_STEP))
         shares += [(ratio / last) ** (step / steps - 1) for step in range(steps)]
     sides = [[max(16, 4 * round(share * side / 4 - TIE)) for side in (height, width)] for share in shares]
-    return [(tall, wide) for tall, wide in sides] + [(height, width)]
+    return [*dict.fromkeys((tall, wide) for tall, wide in sides), (height, width)]
 
 
 def underpainted(painting: Tensor, photo: Tensor, saliency: Tensor | None, clear_lines: int = 0) -> Tensor:
@@ -292,7 +292,8 @@ def noise_origin(saliency: Tensor) -> Tensor:
     """
     weights = ((saliency[:, 0].float() + 1) / 2).square() + 1e-6
     weights = weights / weights.sum((1, 2), keepdim=True)
-    rows, columns = ((torch.arange(side, device=saliency.device) + 0.5) / side for side in weights.shape[-2:])
+    places = (torch.arange(side, dtype=weights.dtype, device=weights.device) for side in weights.shape[-2:])
+    rows, columns = ((one + 0.5) / len(one) for one in places)
     return torch.stack([weights.sum(2) @ rows, weights.sum(1) @ columns], 1)
 
 

@@ -175,7 +175,7 @@ class SDPGAN(nn.Module, PyTorchModelHubMixin):
         """
         if self.config["noise"]:
             height, width = x.shape[-2:]
-            starts = torch.zeros(1, 2).long() if noise_starts is None else noise_starts
+            starts = torch.zeros(1, 2, dtype=torch.long, device="cpu") if noise_starts is None else noise_starts
             noise = torch.stack([filters.smooth_noise(height, width, *start) for start in starts.tolist()])
             x = x + self.config["noise"] * noise.to(x)
         return self.generator(x, features if self.generator.feature_concatenation else None)

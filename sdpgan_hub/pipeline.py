@@ -266,7 +266,8 @@ class Painter:
                 enlarged = filters.resized_part(lambda part: below[_slices(part)], _size_of(below), size, box)
                 enlarged = filters.without_lines(enlarged, photo, self.model.config["clear_lines"][refining])
                 seen = filters.painted_over(enlarged, photo, guide)
-            starts = torch.tensor([[box[0], box[2]]]) - (self._origin * torch.tensor(size)).round().long()
+            corner, whole = (torch.tensor(sides, device="cpu") for sides in ([[box[0], box[2]]], size))
+            starts = corner - (self._origin * whole).round().long()
             result = self.model.generate(seen.to(self.dtype), features, starts).to(photo.dtype)
         if finished and below is not None:
             result = filters.without_grain(result, self.model.config["clear_grain"])

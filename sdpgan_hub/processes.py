@@ -48,7 +48,12 @@ class Processes:
         import torch
 
         on_gpus = device == "cuda" or (device is None and torch.cuda.is_available())
-        self._store, rank, size = next(torch.distributed.rendezvous("env://"))
+        try:
+            self._store, rank, size = next(torch.distributed.rendezvous("env://"))
+        except ValueError as error:  # a job's template sets WORLD_SIZE for others
+            raise SDPGANError(
+                f"WORLD_SIZE is {count}, but {error}; start with `accelerate launch`, or unset WORLD_SIZE."
+            ) from error
         group = {"backend": "gloo", "store": self._store, "rank": rank, "world_size": size}
         self._state = PartialState(cpu=not on_gpus, **group)
         self.several, self.is_main = True, self._state.is_main_process

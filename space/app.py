@@ -292,7 +292,7 @@ def paint(
         photo, belongings, notes = read_photo(path)
         wishes = {"keep_detail": keep_detail, "brush": brush, "strength": strength, "keep_color": keep_color}
         if mask:
-            wishes |= {"mask": read_photo(mask)[0], "keep_detail": keep_detail or None}
+            wishes["mask"] = read_photo(mask)[0]
         start = time.perf_counter()
         result, saliency = run_network(photo, style, wishes)
     return Painting(photo, result, saliency, time.perf_counter() - start, belongings, notes)

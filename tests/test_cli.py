@@ -103,6 +103,39 @@ def test_an_output_folder_among_the_inputs_is_not_painted_again(here, tiny):
     assert files("photos/painted") == ["B.jpg", "a.png", "nested/c.webp"]
 
 
+def test_a_folder_called_by_two_dots_has_its_results_beside_it(here, tiny, monkeypatch):
+    monkeypatch.chdir("photos/nested")
+    assert main(["stylize", "..", "--style", str(tiny)]) == 0
+    assert files(here / "photos.tiny") == ["B.jpg", "a.png", "nested/c.webp"]
+
+
+def test_neither_an_input_by_another_name_nor_the_mask_is_overwritten(here, tiny, capsys):
+    """As on a disk where upper and lower case do not differ, where IMG.JPG would become IMG.jpg."""
+    os.link("photos/B.JPG", "photos/B.jpg")
+    for wish in (["photos/B.JPG", "-o", "photos/B.jpg"], ["photo.png", "--mask", "photos/a.png", "-o", "photos/a.png"]):
+        before = {path: path.read_bytes() for path in Path("photos").glob("*.*")}
+        assert main(["stylize", *wish, "--overwrite", "--style", str(tiny)]) == 2
+        assert "is an input" in one_line(capsys)
+        assert before == {path: path.read_bytes() for path in Path("photos").glob("*.*")}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["stylize", "photo.png", "-o", "locked/out.png"],
+        ["stylize", "photos", "-o", "locked/out"],
+        ["saliency", "photo.png", "-o", "locked/out.png"],
+        ["export", "locked/out.onnx"],
+        ["stylize", "photo.png", "-o", 300 * "x" + ".png"],
+    ],
+)
+def test_the_name_of_an_output_that_cannot_be_looked_up_is_no_traceback(here, capsys, arguments):
+    Path("locked").mkdir(mode=0o700)
+    with not_root():
+        assert main([*arguments, "--style", "nowhere"]) == 2
+    assert "nowhere" in one_line(capsys)
+
+
 def test_results_may_go_where_the_folder_of_photos_lies(here, tiny):
     assert main(["stylize", "photos/nested", "-o", "photos", "--format", "png", "--style", str(tiny)]) == 0
     assert files("photos") == ["B.JPG", "a.png", "c.png", "nested/c.webp", "notes.txt"]

@@ -131,6 +131,14 @@ def test_a_tiff_whose_pixels_pillow_would_mix_up_is_refused(tmp_path):
     assert "16 bits" in refused(tmp_path / "deep.tif", "deep.tif")
     tifffile.imwrite(tmp_path / "float.tif", np.asarray(scene()).astype(np.float32) / 255, photometric="rgb")
     assert "floats" in refused(tmp_path / "float.tif", "float.tif")
+    grey = values[0].astype(np.uint16) * 257
+    tifffile.imwrite(tmp_path / "white is 0.tif", grey, photometric="miniswhite")
+    assert "16 bits" in refused(tmp_path / "white is 0.tif", "white is 0.tif")
+    packed = saved(Image.fromarray(grey), "TIFF")
+    entry = packed.index(bytes([2, 1, 3, 0, 1, 0, 0, 0, 16, 0]))  # BitsPerSample, of 16
+    assert "12 bits" in refused(io.BytesIO(packed[: entry + 8] + bytes([12, 0]) + packed[entry + 10 :]))
+    tifffile.imwrite(tmp_path / "white is 0, of 8.tif", 255 - values[0], photometric="miniswhite")
+    assert np.array_equal(files.read_rgb(tmp_path / "white is 0, of 8.tif")[..., 0], values[0])
     tifffile.imwrite(tmp_path / "plain.tif", values, photometric="rgb", planarconfig="separate")
     assert np.array_equal(files.read_rgb(tmp_path / "plain.tif"), np.asarray(scene()))
 
@@ -236,6 +244,24 @@ def test_what_is_transparent_turns_white_where_there_is_no_transparency(format):
     image.paste((250, 0, 250, 0), (0, 0, 96, 64))
     result = np.asarray(Image.open(io.BytesIO(files.encode([image], format, quality=100))))
     assert result.shape == (120, 96, 3) and result[:56].min() > 250 and result[72:].mean() < 200
+
+
+@pytest.mark.parametrize(("format", "orientation"), [("JPEG", 6), ("TIFF", 8), ("JPEG", 3)])
+def test_the_resolution_turns_with_the_photo(format: str, orientation: int):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = saved(scene(40, 30), format, exif=exif, dpi=(72, 144))
+    belongings = files.Belongings()
+    with files.opened(io.BytesIO(data), "photo") as image:
+        (frame,) = files.frames(image, "photo", 1, belongings)
+    lies = orientation >= 5
+    assert frame.size == ((40, 30) if lies else (30, 40))
+    assert belongings.dpi == pytest.approx((144, 72) if lies else (72, 144))
+
+
+def test_a_resolution_that_no_file_holds_is_left_out():
+    data = files.encode([scene()], "PNG", files.Belongings(dpi=(2e8, 2e8)))
+    assert "dpi" not in Image.open(io.BytesIO(data)).info
 
 
 @pytest.mark.parametrize(("format", "kept"), [("PNG", True), ("TIFF", True), ("JPEG", False)])

@@ -8,7 +8,7 @@ from assertions import refusal
 from skimage import data
 from test_model import DEPARTED, TINY, built
 
-from sdpgan_hub import SDPGAN, imaging, pipeline
+from sdpgan_hub import SDPGAN, filters, imaging, pipeline
 from sdpgan_hub.networks import OutputConvolution
 from sdpgan_hub.pipeline import Photo, tiles
 
@@ -253,6 +253,24 @@ def test_keep_color_paints_luma_and_leaves_the_photo_s_chroma(photo: np.ndarray)
     np.testing.assert_allclose(change, np.broadcast_to(change[..., :1], change.shape), atol=1e-5)
     np.testing.assert_allclose(kept @ weights, painting @ weights, atol=1e-5)
     assert np.abs(kept - painting).max() > 0.02
+
+
+def test_what_is_painted_does_not_depend_on_torchs_defaults(photo: np.ndarray):
+    model = built({**DEPARTED, "brush_size": 32})
+    expected = model.stylize(photo)
+    device, dtype = torch.get_default_device(), torch.get_default_dtype()
+    try:
+        torch.set_default_device("meta")
+        torch.set_default_dtype(torch.float64)
+        painting = model.stylize(photo)
+    finally:
+        torch.set_default_device(device)
+        torch.set_default_dtype(dtype)
+    np.testing.assert_array_equal(painting, expected)
+
+
+def test_the_smallest_size_is_painted_once():
+    assert filters.coarse_to_fine(40, 52, 1e-300) == [(16, 16), *filters.coarse_to_fine(40, 52, 16)[-2:]]
 
 
 def test_a_mask_takes_the_place_of_the_map(photo: np.ndarray):

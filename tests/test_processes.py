@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from assertions import one_line
 from PIL import Image
 from training_fixtures import ROOT, ranks
 
@@ -122,6 +123,14 @@ def test_what_cannot_be_done_is_said_by_the_main_process_alone(here, tiny, argum
     assert together("stylize", "--style", tiny, *arguments) == [2, 2]
     (line,) = said("err_0")
     assert arguments[-1] in line and said("err_1") == []
+
+
+def test_a_number_of_processes_alone_is_one_sentence(here, tiny, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    assert cli.main(["stylize", "photos", "--style", str(tiny)]) == 2
+    assert "WORLD_SIZE" in one_line(capsys)
 
 
 def test_several_processes_without_accelerate_are_told_what_to_install(here, tiny, monkeypatch, capsys):

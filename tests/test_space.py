@@ -408,6 +408,8 @@ def test_the_endpoint_has_brush_strength_colour_and_mask_of_python(client, style
     expected = model.stylize(COFFEE, max_size=MAX_SIDE, mask=mask, keep_detail=0.5, **wishes)
     file = gradio_client.handle_file(str(tmp_path / "mask.png"))
     assert difference(pixels(ask(client, COFFEE, **wishes, mask=file)[0]), np.asarray(expected, np.int16)) < 0.5
+    expected = model.stylize(COFFEE, max_size=MAX_SIDE, mask=mask, keep_detail=0)
+    assert difference(pixels(ask(client, COFFEE, keep_detail=0, mask=file)[0]), np.asarray(expected, np.int16)) < 0.5
     for name, value in {"brush": 0, "strength": -1}.items():
         with pytest.raises(Exception, match=rf"{name}.*{value}"):
             ask(client, COFFEE, **{name: value})
