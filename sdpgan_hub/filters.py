@@ -130,13 +130,14 @@ def crop_and_resize(maps: Tensor, boxes: Tensor, height: int, width: int) -> Ten
 
     boxes: N x 4, top, left, height and width as shares of the map's.
     """
+    maps = maps.float()
     top, left, tall, wide = boxes.to(torch.float32).unbind(1)
-    theta = torch.zeros(len(boxes), 2, 3, dtype=torch.float32, device=maps.device)
+    theta = torch.zeros(len(boxes), 2, 3, dtype=maps.dtype, device=maps.device)
     theta[:, 0, 0], theta[:, 0, 2] = wide, 2 * left + wide - 1
     theta[:, 1, 1], theta[:, 1, 2] = tall, 2 * top + tall - 1
     grid = F.affine_grid(theta, [len(boxes), 1, height, width], align_corners=False)
     edge = 1 - 1 / grid.new_tensor(maps.shape[:1:-1])  # the centres of the outermost pixels; Apple GPUs pad by 0 alone
-    return F.grid_sample(maps.float(), grid.clamp(-edge, edge), align_corners=False)
+    return F.grid_sample(maps, grid.clamp(-edge, edge), align_corners=False)
 
 
 def guided_lines(small_map: Tensor, small_photo: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from training.package_style import CELL, COLUMNS, GAP, ROOT, gallery, overview
 
 PAINTERS = ("monet", "peppercarrot", "ukiyoe", "vangogh")
 NAMES = tuple(sorted([*PAINTERS, *(f"{name}-lite" for name in PAINTERS)]))
-STEADY = ("peppercarrot", "ukiyoe")
+STEADY = ("peppercarrot", "peppercarrot-lite", "ukiyoe")
 """Styles that change by less than 4 grey levels where the photo moves by 1 to 3 px."""
 EXAMPLES = sorted((Path(__file__).resolve().parents[1] / "space" / "examples").glob("*.jpg"))
 LUMA = np.array([0.299, 0.587, 0.114])
