@@ -1,8 +1,8 @@
 """The command line: `sdpgan stylize`, `sdpgan saliency`, `sdpgan export` and `sdpgan styles`.
 
 Exit codes: 0 done; 1 some files failed, each named with its reason on stderr, such as a library that reads it; 2 usage:
-bad arguments, no input, a style that cannot be loaded, a library that all want; 130 Ctrl-C; 141 the
-reader of a pipe went away.
+bad arguments, no input, a style that cannot be loaded, a library that all want; 130 Ctrl-C; 141 the reader of
+a pipe went away.
 stdout holds results only: with --json one document, with `-o -` the image, else the paths written.
 SDPGAN_DEBUG=1 in the environment prints the traceback of every failure on stderr too.
 """

@@ -197,7 +197,7 @@ def frames(image: PIL.Image.Image, name: str, count: int, belongings: Belongings
         if count > 1:
             with image_errors(name):
                 image.seek(number)
-        lies = _orientation(image) >= 5  # before it is decoded: Pillow turns a TIFF by itself
+        lies = index == 0 and _orientation(image) >= 5  # before it is decoded: Pillow turns a TIFF by itself
         frame = upright(image, name)
         if count > 1 and frame is image:
             frame = image.copy()

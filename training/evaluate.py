@@ -341,11 +341,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if of_saliency:
             result = evaluate_saliency(style_name, **options)
-        else:
-            result = evaluate(style_name=style_name, judge=_judge(options), **options)
-        if of_saliency:
             print(f"{result['images']} images of {options['images']}\n\n{saliency_table(result['figures'])}")
         else:
+            result = evaluate(style_name=style_name, judge=_judge(options), **options)
             print(table(result))
         if target is not None:
             write_whole(target, (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())

@@ -45,11 +45,11 @@ def check(
     smallest collection has 401). An image whose shorter side is below the crop is scaled up, which blurs: a warning;
     below half of the crop a refusal where they are more than one in ten, and a warning where they are strays.
     """
-    opened = {"photos": open_source(photos), "paintings": open_source(paintings)}
-    if opened["photos"] == opened["paintings"] or os.path.abspath(str(photos)) == os.path.abspath(str(paintings)):
+    if os.path.abspath(str(photos)) == os.path.abspath(str(paintings)):
         raise SDPGANError(f"{photos} is given as both photos and paintings; one of them has to be something else.")
     warnings = []
-    for kind, source in opened.items():
+    for kind, given in (("photos", photos), ("paintings", paintings)):
+        source = open_source(given)
         if not isinstance(source, HubDataset) or source.folder(cache).is_dir():
             warnings += _check_source(kind, source, cache, crop_size)
     return warnings

@@ -43,6 +43,7 @@ if not __package__:  # run as a file: the repository's root is not on the path
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from sdpgan_hub.errors import SDPGANError
+from sdpgan_hub.files import UNFINISHED
 from training.data import pictures
 from training.data.cache import available_cores, masks_of, prepare
 from training.data.sources import fetch, open_source
@@ -149,7 +150,7 @@ def pack(
 @contextlib.contextmanager
 def _whole(folder: Path) -> Iterator[Path]:
     """A folder beside `folder` that becomes it at the end, or is gone where that is not reached."""
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    unfinished = folder.with_name(f".{folder.name}{UNFINISHED}")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:

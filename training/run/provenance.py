@@ -50,8 +50,8 @@ def of_run(trainer: Trainer) -> dict[str, Any]:
         "photos": len(trainer.data.photos),
         "paintings": len(trainer.data.paintings),
         "minutes": round(progress.seconds / 60, 1),
-        "initial_style": public_style("initial_style", arguments),
-        "teacher": public_style("teacher", arguments),
+        "initial_style": _public_style("initial_style", arguments),
+        "teacher": _public_style("teacher", arguments),
         "vgg_weights": trainer.vgg.source,
         "saliency_reference": reference if config.references else "none",
         "hardware": hardware(accelerator.device),
@@ -165,10 +165,10 @@ def _accuracy(numbers: dict[str, float]) -> str:
 
 def teacher(arguments: argparse.Namespace) -> str | None:
     """The style that a distillation learns from, as it may be published."""
-    return public_style("teacher" if arguments.teacher is not None else "initial_style", arguments)
+    return _public_style("teacher" if arguments.teacher is not None else "initial_style", arguments)
 
 
-def public_style(key: str, arguments: argparse.Namespace) -> str | None:
+def _public_style(key: str, arguments: argparse.Namespace) -> str | None:
     """A style's name as it may be published: a name or a Hub id, but for a folder of this machine a placeholder."""
     name = getattr(arguments, key)
     return key.upper() if name is not None and Path(name).is_dir() else name
@@ -181,7 +181,7 @@ def _command(arguments: argparse.Namespace, accelerator: Accelerator) -> list[st
     if arguments.config is not None:
         command += ["--config", f"training/configs/{arguments.config.name}"]
     shown = {key: key.upper() for key in ("photos", "paintings", "output", "masks", "sample_photos")}
-    shown |= {key: public_style(key, arguments) for key in ("initial_style", "teacher")}
+    shown |= {key: _public_style(key, arguments) for key in ("initial_style", "teacher")}
     shown["vgg_weights"] = getattr(arguments.vgg_weights, "name", None)
     shown["max_steps"] = arguments.max_steps
     for key, value in shown.items():
