@@ -335,12 +335,15 @@ def blended(painting: Tensor, photo: Tensor, strength: float, keep_color: bool) 
 def blurred(image: Tensor, sigma: float) -> Tensor:
     """Each channel after a Gaussian of `sigma` px that ends at three times that, mirrored at the border."""
     radius = round(3 * sigma)
-    places = torch.arange(-radius, radius + 1, device=image.device)
-    taps = torch.exp(-0.5 * (places / sigma) ** 2)
-    taps = (taps / taps.sum()).to(image.dtype)
-    padded = F.pad(image, (radius,) * 4, mode="reflect").flatten(0, 1)[:, None]
-    blurred = F.conv2d(F.conv2d(padded, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
-    return blurred.view(image.shape)
+    taps = [math.exp(-0.5 * (place / sigma) ** 2) for place in range(radius + 1)]
+    total = 2 * sum(taps) - taps[0]
+    for dim, margins in ((-1, (radius, radius, 0, 0)), (-2, (0, 0, radius, radius))):
+        padded, side = F.pad(image, margins, mode="reflect"), image.shape[dim]
+        image = padded.narrow(dim, radius, side) * (taps[0] / total)
+        for place in range(1, radius + 1):
+            pair = padded.narrow(dim, radius - place, side) + padded.narrow(dim, radius + place, side)
+            image = torch.add(image, pair, alpha=taps[place] / total)
+    return image
 
 
 def smooth_noise(height: int, width: int, top: int = 0, left: int = 0) -> Tensor:
