@@ -161,7 +161,7 @@ class Step(nn.Module):
         self.network, self.generator = model.saliency_network, model.generator
         self.noise, self.keep_detail = model.config["noise"], model.config["keep_detail"]
         self.clear_second, self.clear_later = model.config["clear_lines"]
-        self.clear_grain = model.config["clear_grain"]
+        self.clear_grain, self.shock_filter = model.config["clear_grain"], model.config["shock_filter"]
         self.layers = [(enlarging(scale), values) for scale, values in filters.noise_layers()]
 
     def forward(
@@ -192,6 +192,8 @@ class Step(nn.Module):
         painting = torch.where(turn > 1, filters.refined(filters.painted_over(broad, photo, None), painting), painting)
         if self.keep_detail and saliency is not None:
             painting = filters.keep_detail(painting, photo, saliency, self.keep_detail * finished)
+        if self.shock_filter:
+            painting = torch.where(finished, filters.shock_filtered(painting, self.shock_filter), painting)
         return painting - filters.luma(photo), map_ if saliency is None else saliency
 
     def smooth_noise(self, height: int, width: int, origin: Tensor) -> Tensor:

@@ -34,6 +34,17 @@ SECOND_STEP = 2 * (1 + 2 / MARGIN_SHARE)
 """And from the first size to the second: 512 px with their margin are painted in two steps, at 256 px first."""
 VIEWED_SIZE = 512 * (1 + 2 / MARGIN_SHARE)
 """And a size of all larger photos: styles are chosen by their paintings of 512 px, whose strokes those then have."""
+SHOCK_SIGMA = 1.0
+"""The Gaussian, in pixels, behind which `shock_filtered` looks for edges: what is finer makes none."""
+SHOCK_RHO = 2.5
+"""And the one over which it averages their direction, so that lines are drawn through."""
+SHOCK_REACH = round(3 * SHOCK_SIGMA) + 2
+"""How far a step of it looks, in pixels. The direction is averaged over more, and changes next to nothing from there:
+tiles of a trained style are within 0.03 grey levels of the whole."""
+SHOCK_EDGE = 1e-3
+"""Squared change of the luma in [-1, 1] a pixel at which an edge takes half of a step."""
+SHOCK_CURVE = 5e-3
+"""Second derivative across an edge at which it takes half of that: in the middle of the edge it takes none."""
 REFINED_SIGMA = 1.0
 """Of a painting that was enlarged by about 2, `refined` keeps what a Gaussian of this many pixels leaves."""
 REFINED_REACH = round(3 * REFINED_SIGMA)
@@ -262,6 +273,54 @@ def without_grain(painting: Tensor, height: float) -> Tensor:
         return painting
     fine = luma(painting)
     return painting - (fine - blurred(fine, DETAIL_SIGMA)).clamp(-height, height)
+
+
+def shock_filtered(painting: Tensor, steps: int) -> Tensor:
+    """A painting with crisp contours: steps of a coherence-enhancing shock filter (Weickert, DAGM 2003).
+
+    A pixel goes up to half of the way to the darkest of the nine around it, in each channel, where the luma is convex
+    across the edge (v > 0), and to the lightest where it is concave:
+
+        P + E / (2 (E + SHOCK_EDGE)) |v| / (|v| + SHOCK_CURVE) (extreme - P),    E = trace J
+
+    v is the second derivative of the luma (ITU-R BT.601) behind a Gaussian of `SHOCK_SIGMA` px, in the direction in
+    which it changes most: that of the structure tensor J, which a Gaussian of `SHOCK_RHO` px averages. So soft contours
+    become ink. The two factors stand for Weickert's sign: flat areas stay as they are, and edges stay smooth.
+
+    Args:
+        painting: N x 3 x H x W in [-1, 1]. H and W are at least 16.
+        steps: from 0 (the painting as it is) up.
+    """
+    for _ in range(steps):
+        smooth = blurred(luma(painting), SHOCK_SIGMA)
+        x, y = _slope(smooth, 3), _slope(smooth, 2)
+        xx, yy, xy = blurred(torch.cat([x * x, y * y, x * y], 1), SHOCK_RHO).split(1, dim=1)
+        curves, turned = (_slope(x, 3), _slope(y, 2)), 4 * xy * _slope(x, 2)
+        turned = turned + (xx - yy) * (curves[0] - curves[1])
+        curve = (curves[0] + curves[1] + turned / ((xx - yy).square() + 4 * xy.square() + 1e-12).sqrt()) / 2
+        share = (xx + yy) / (2 * (xx + yy + SHOCK_EDGE)) * curve / (curve.abs() + SHOCK_CURVE)
+        darker, lighter = -_widened(-painting) - painting, _widened(painting) - painting
+        painting = painting + share.clamp(min=0) * darker - share.clamp(max=0) * lighter
+    return painting
+
+
+def _slope(image: Tensor, dim: int) -> Tensor:
+    """The central difference along a dimension."""
+    before, after = _neighbours(image, dim)
+    return (after - before) / 2
+
+
+def _widened(image: Tensor) -> Tensor:
+    """The largest of the nine pixels around each."""
+    for dim in (2, 3):
+        image = torch.maximum(image, torch.maximum(*_neighbours(image, dim)))
+    return image
+
+
+def _neighbours(image: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The pixels before and after each along a dimension, mirrored at the border."""
+    padded = F.pad(image, (1, 1, 0, 0) if dim == 3 else (0, 0, 1, 1), mode="reflect")
+    return padded.narrow(dim, 0, image.shape[dim]), padded.narrow(dim, 2, image.shape[dim])
 
 
 def refined(broad: Tensor, painting: Tensor) -> Tensor:

@@ -32,6 +32,8 @@ HUB_METADATA = {
 """The front matter of every model's card."""
 CLEAR_LINES = (0, *range(3, 16, 2))
 """The values of each of `clear_lines`."""
+MOST_SHOCKS = 16
+"""Steps of `shock_filter`: tiles overlap by what all of them reach."""
 FIRST_ARGUMENTS = ("base_channels", "residual_blocks", "upsampling", "feature_concatenation")
 """What every config.json has. A key that came later and is left out means its default here: the paper."""
 
@@ -65,6 +67,8 @@ class SDPGAN(nn.Module, PyTorchModelHubMixin):
             is painted over (`filters.without_lines`).
         clear_grain: height, 0 (off) to 1 in units of [-1, 1], of the fine structure that paintings over a smaller one
             are rid of (`filters.without_grain`), at the last size and from `filters.VIEWED_SIZE` on.
+        shock_filter: steps, 0 (off) to 16, of a filter that makes the contours of finished paintings crisp
+            (`filters.shock_filtered`), at the last size and from `filters.VIEWED_SIZE` on.
         keep_detail: the share, 0 to 1, of the photo's fine structure that paintings have where S is highest
             (`filters.keep_detail`), in larger photos at each size from `filters.VIEWED_SIZE` on; 0 in the paper.
 
@@ -93,6 +97,7 @@ class SDPGAN(nn.Module, PyTorchModelHubMixin):
         brush_size: int = 0,
         clear_lines: Sequence[int] = (0, 0),
         clear_grain: float = 0.0,
+        shock_filter: int = 0,
         keep_detail: float = 0.0,
     ):
         arguments = dict(locals())
@@ -110,6 +115,10 @@ class SDPGAN(nn.Module, PyTorchModelHubMixin):
             raise SDPGANError(f"noise is {noise!r}; give a number from 0 (none) up.")
         if not pipeline.is_number(clear_grain) or not 0 <= clear_grain <= 1:
             raise SDPGANError(f"clear_grain is {clear_grain!r}; give a number from 0 (none) to 1.")
+        if type(shock_filter) is not int or not 0 <= shock_filter <= MOST_SHOCKS:
+            raise SDPGANError(
+                f"shock_filter is {shock_filter!r}; give a number of steps from 0 (none) to {MOST_SHOCKS}."
+            )
         self.config: dict[str, Any] = arguments | {
             "noise": float(noise), "clear_lines": list(clear_lines), "clear_grain": float(clear_grain),
             "keep_detail": float(keep_detail),

@@ -221,6 +221,7 @@ class Painter:
         reach = 0
         if options.painting:
             reach += self.model.generator.reach + filters.REFINED_REACH + max(self.model.config["clear_lines"])
+            reach += filters.SHOCK_REACH * self.model.config["shock_filter"]
             reach += filters.DETAIL_REACH * (bool(options.keep_detail) + bool(self.model.config["clear_grain"]))
         if self.tiles_for_s:
             reach += self._saliency_network.reach
@@ -251,7 +252,7 @@ class Painter:
         """A part of the photo resized to `size`; `below` is the smaller painting less the luma of its photo.
 
         refining: the smaller painting stays, and gets fine structure alone.
-        finished: grain goes; enlarged it becomes strokes.
+        finished: grain goes, which enlarged becomes strokes, and contours get crisp.
         """
         photo = self.photo.part(size, box).to(self.model.device)
         guided = below is not None or options.keep_detail > 0
@@ -277,6 +278,9 @@ class Painter:
         if options.keep_detail:
             assert guide is not None
             result = filters.keep_detail(result, photo, guide, options.keep_detail)
+        if finished and self.model.config["shock_filter"]:
+            crisp = filters.shock_filtered(result, self.model.config["shock_filter"])
+            result = crisp if self.mask is None or guide is None else torch.lerp(crisp, result, (guide + 1) / 2)
         return Tile(photo, result, map_)
 
     def _look(

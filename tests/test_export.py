@@ -16,7 +16,7 @@ from sdpgan_hub.cli import main
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-SHIPPED = {**DEPARTED, "context_blocks": 1, "saliency_size": 32, "noise": 0.2}
+SHIPPED = {**DEPARTED, "context_blocks": 1, "saliency_size": 32, "noise": 0.2, "shock_filter": 2}
 MODELS = {
     "paper": TINY,
     "paper, coarse to fine, keeping detail": {**TINY, "brush_size": 32, "keep_detail": 0.5},

@@ -225,6 +225,53 @@ def test_grain_goes_and_what_is_stronger_stays_less_by_its_height():
     assert filters.without_grain(painting, 0.0) is painting
 
 
+def test_the_shock_filter_is_its_formula_in_plain_numpy():
+    """Here the direction is the structure tensor's first eigenvector; `shock_filtered` has it in closed form."""
+    painting = random(2, 3, 40, 48)
+    expected = painting.numpy().astype(np.float64)
+    for _ in range(2):
+        smooth = gauss(np.einsum("nchw,c->nhw", expected, LUMA), 1)
+        y, x = slopes(smooth)
+        tensor = np.stack([np.stack([gauss(a * b, 2.5) for b in (x, y)], -1) for a in (x, y)], -1)
+        across = np.linalg.eigh(tensor)[1][..., -1]
+        (yy, xy), (_, xx) = slopes(y), slopes(x)
+        curve = across[..., 0] ** 2 * xx + 2 * across[..., 0] * across[..., 1] * xy + across[..., 1] ** 2 * yy
+        edge = np.trace(tensor, axis1=-2, axis2=-1)
+        share = 0.5 * edge / (edge + 1e-3) * np.abs(curve) / (np.abs(curve) + 5e-3)
+        window = (1, 1, 3, 3)
+        darkest = scipy.ndimage.minimum_filter(expected, window)
+        lightest = scipy.ndimage.maximum_filter(expected, window)
+        extreme = np.where(curve[:, None] > 0, darkest, lightest)
+        expected = expected + share[:, None] * (extreme - expected)
+    np.testing.assert_allclose(filters.shock_filtered(painting, 2).numpy(), expected, atol=1e-3)
+    assert filters.shock_filtered(painting, 0) is painting
+
+
+def gauss(grey: np.ndarray, sigma: float) -> np.ndarray:
+    return scipy.ndimage.gaussian_filter(grey, (0, sigma, sigma), mode="mirror", radius=(0, *[round(3 * sigma)] * 2))
+
+
+def slopes(grey: np.ndarray) -> list[np.ndarray]:
+    """Central differences along rows and columns, mirrored at the border."""
+    padded = np.pad(grey, ((0, 0), (1, 1), (1, 1)), mode="reflect")
+    return [(padded[:, 2:, 1:-1] - padded[:, :-2, 1:-1]) / 2, (padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]) / 2]
+
+
+def test_the_shock_filter_makes_a_soft_line_crisp_and_leaves_slopes_and_flat_areas():
+    place = torch.arange(48.0)
+    line = (1 - 1.5 * torch.exp(-0.5 * ((place - 24) / 2.5) ** 2)).expand(1, 3, 48, 48)
+    crisp = filters.shock_filtered(line, 4)
+
+    def steepest(image: torch.Tensor) -> float:
+        return image[0, 0, 24].diff().abs().max().item()
+
+    assert steepest(crisp) > 1.5 * steepest(line)
+    torch.testing.assert_close(crisp.amin(), line.amin())  # no overshoot
+    torch.testing.assert_close(crisp[..., :10], line[..., :10], atol=1e-3, rtol=0)
+    slope = (place / 48).expand(1, 3, 48, 48)
+    torch.testing.assert_close(filters.shock_filtered(slope, 4)[..., 8:-8], slope[..., 8:-8], atol=1e-3, rtol=0)
+
+
 # noise
 
 

@@ -31,7 +31,7 @@ DEPARTED = {
     "clear_lines": [3, 5],
     "clear_grain": 0.05,
 }
-"""The departures from the paper that the shipped styles have, all at once."""
+"""The departures from the paper that the networks of the shipped styles have, all at once."""
 
 
 def built(options: dict) -> SDPGAN:
@@ -269,6 +269,7 @@ def test_config_json_holds_the_arguments_and_the_marker(saved):
         "brush_size": 0,
         "clear_lines": [0, 0],
         "clear_grain": 0.0,
+        "shock_filter": 0,
         "keep_detail": 0.0,
     }
 
@@ -450,6 +451,7 @@ def test_noise_that_was_made_in_inference_can_be_trained_with():
         *(("noise", value) for value in (-0.1, float("nan"), float("inf"), "0.1", True)),
         *(("clear_lines", value) for value in (5, "55", None, [5], [3, 5, 7])),
         *(("clear_lines", [value, 5]) for value in (-1, 1, 4, 17, 5.0, "5", False, True, None)),
+        *(("shock_filter", value) for value in (-1, 17, 2.0, "2", True, None)),
         *((name, value) for name in ("clear_grain", "keep_detail") for value in (-0.1, 1.1, float("nan"), "0.5", True)),
     ],
 )

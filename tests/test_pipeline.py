@@ -12,7 +12,7 @@ from sdpgan_hub import SDPGAN, filters, imaging, pipeline
 from sdpgan_hub.networks import OutputConvolution
 from sdpgan_hub.pipeline import Photo, tiles
 
-NOISY = {**DEPARTED, "noise": 1.0, "saliency_size": 32}
+NOISY = {**DEPARTED, "noise": 1.0, "saliency_size": 32, "shock_filter": 1}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_tiles_cover_each_pixel_once_and_are_no_larger_than_asked(size: tuple[in
     [
         {},
         {"brush_size": 0},
-        {"upsampling": "transposed", "antialiasing": False, "residual_blocks": 2},
+        {"upsampling": "transposed", "antialiasing": False, "residual_blocks": 2, "shock_filter": 0},  # it reaches far
         {"feature_concatenation": False},
         {"feature_concatenation": False, "saliency_network": False},
     ],
@@ -173,6 +173,21 @@ def test_grain_is_cleared_at_the_last_size_and_from_the_viewed_size_on(
     monkeypatch.setattr(pipeline.filters, "without_grain", lambda *args: sizes.append(args[1]) or original(*args))
     model.stylize(photo[:128, :128], tile=None)
     assert sizes == [0.05] * cleared
+
+
+@pytest.mark.parametrize(("brush_size", "viewed", "times"), [(32, 528, 1), (32, 60, 2), (0, 528, 1)])
+def test_contours_get_crisp_at_the_last_size_and_from_the_viewed_size_on_but_not_where_a_mask_keeps_the_photo(
+    photo: np.ndarray, monkeypatch, brush_size: int, viewed: int, times: int
+):
+    monkeypatch.setattr(pipeline.filters, "VIEWED_SIZE", viewed)
+    plain, crisp = (built({**NOISY, "brush_size": brush_size, "shock_filter": steps}) for steps in (0, 2))
+    painted, original = [], pipeline.filters.shock_filtered
+    monkeypatch.setattr(pipeline.filters, "shock_filtered", lambda *args: painted.append(args[1]) or original(*args))
+    part = photo[:128, :128]
+    assert levels_apart(plain.stylize(part, tile=None), crisp.stylize(part, tile=None)) > 0
+    assert painted == [2] * times
+    white = np.full(part.shape[:2], True)
+    np.testing.assert_array_equal(plain.stylize(part, mask=white), crisp.stylize(part, mask=white))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])

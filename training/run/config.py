@@ -37,6 +37,7 @@ RANGES: tuple[tuple[str, Callable[[typing.Any], bool], str], ...] = (
         lambda value: len(value) == 2 and all(width in (0, *range(3, 16, 2)) for width in value),
         "two widths, each 0 or an odd number of pixels from 3 to 15",
     ),
+    ("shock_filter", lambda value: 0 <= value <= 16, "a number of steps from 0 to 16"),
     ("mask_peak", lambda value: 1 <= value < math.inf, "a number from 1 up (the paper's is 2)"),
     (
         "keep_detail tone_jitter identity_chroma distill_color distill_hue distill_light distill_flat distill_ink "
@@ -90,6 +91,8 @@ class TrainingConfig:
     dots that are narrower, which the smaller painting added to the photo, are filled in before it is painted over."""
     clear_grain: float = 0.0
     """Height, in units of [-1, 1], of the fine structure that results over a smaller painting are rid of."""
+    shock_filter: int = 0
+    """Steps of a filter that makes the contours of results crisp; 0: none (the paper)."""
     keep_detail: float = 0.0
     """The share of the photo's fine structure that results have where S is highest; 0: none (the paper)."""
     discriminator: str = "patch"
@@ -223,7 +226,7 @@ class TrainingConfig:
         """The arguments of `SDPGAN`."""
         keys = ("base_channels", "residual_blocks", "upsampling", "saliency_network", "context_blocks",
                 "saliency_size", "normalization", "antialiasing", "noise", "brush_size",
-                "clear_lines", "clear_grain")  # fmt: skip
+                "clear_lines", "clear_grain", "shock_filter")  # fmt: skip
         arguments = {key: getattr(self, key) for key in keys}
         return arguments | {
             "feature_concatenation": self.feature_concatenation and self.saliency_network,

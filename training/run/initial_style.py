@@ -12,7 +12,7 @@ from sdpgan_hub.errors import SDPGANError
 from ..losses.discriminators import PatchDiscriminator, ProjectedDiscriminator
 from .provenance import DISCRIMINATOR_FILE
 
-MAY_DIFFER = ("noise", "brush_size", "clear_lines", "clear_grain", "keep_detail")
+MAY_DIFFER = ("noise", "brush_size", "clear_lines", "clear_grain", "shock_filter", "keep_detail")
 """Options of a style that change neither its layers nor what they see."""
 
 
