@@ -22,6 +22,7 @@ MODELS = {
     "paper, coarse to fine, keeping detail": {**TINY, "brush_size": 32, "keep_detail": 0.5},
     "shipped": SHIPPED,
     "shipped, without features": {**SHIPPED, "feature_concatenation": False},
+    "shipped, keeping all detail": {**SHIPPED, "keep_detail": 1.0},
     "without S": {**TINY, "feature_concatenation": False, "saliency_network": False, "noise": 0.2, "brush_size": 32},
 }
 SIZES = [(1, 7), (45, 62), (61, 90), (203, 118)]
