@@ -193,9 +193,7 @@ class Step(nn.Module):
         if self.keep_detail and saliency is not None:
             painting = filters.keep_detail(painting, photo, saliency, self.keep_detail * finished)
         if self.shock_filter:
-            crisp = filters.shock_filtered(painting, self.shock_filter)
-            kept = max(0.0, 2 * self.keep_detail - 1)
-            crisp = torch.lerp(crisp, painting, kept * (saliency + 1) / 2) if kept and saliency is not None else crisp
+            crisp = filters.crisp(painting, self.shock_filter, saliency, self.keep_detail)
             painting = torch.where(finished, crisp, painting)
         return painting - filters.luma(photo), map_ if saliency is None else saliency
 

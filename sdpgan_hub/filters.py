@@ -249,11 +249,7 @@ def without_lines(difference: Tensor, photo: Tensor, width: int) -> Tensor:
         return difference
 
     def filled(values: Tensor) -> Tensor:
-        def widest(image: Tensor) -> Tensor:
-            down = F.max_pool2d(image, (width, 1), 1, (width // 2, 0))
-            return F.max_pool2d(down, (1, width), 1, (0, width // 2))
-
-        return -widest(-widest(values)) - values
+        return -_widened(-_widened(values, width), width) - values
 
     change = luma(difference)
     return difference + torch.minimum(filled(change), filled(change + luma(photo)))
@@ -299,28 +295,41 @@ def shock_filtered(painting: Tensor, steps: int) -> Tensor:
         turned = turned + (xx - yy) * (curves[0] - curves[1])
         curve = (curves[0] + curves[1] + turned / ((xx - yy).square() + 4 * xy.square() + 1e-12).sqrt()) / 2
         share = (xx + yy) / (2 * (xx + yy + SHOCK_EDGE)) * curve / (curve.abs() + SHOCK_CURVE)
-        darker, lighter = -_widened(-painting) - painting, _widened(painting) - painting
+        darker, lighter = -_widened(-painting, 3) - painting, _widened(painting, 3) - painting
         painting = painting + share.clamp(min=0) * darker - share.clamp(max=0) * lighter
     return painting
 
 
+def crisp(painting: Tensor, steps: int, saliency: Tensor | None, detail: float) -> Tensor:
+    """`shock_filtered`, which gives way where people look if more than half of the photo's detail was kept there.
+
+    Args:
+        painting: N x 3 x H x W in [-1, 1]. H and W are at least 16.
+        steps: as in `shock_filtered`.
+        saliency: S(x), N x 1 x H x W in [-1, 1]; None: none of the detail was kept.
+        detail: the share of it that was kept (`keep_detail`), 0 to 1. With 1, nothing changes where S is highest.
+    """
+    filtered, kept = shock_filtered(painting, steps), max(0.0, 2 * detail - 1)
+    return torch.lerp(filtered, painting, kept * (saliency + 1) / 2) if kept and saliency is not None else filtered
+
+
 def _slope(image: Tensor, dim: int) -> Tensor:
     """The central difference along a dimension."""
-    before, after = _neighbours(image, dim)
+    before, _, after = _shifted(image, dim, 1)
     return (after - before) / 2
 
 
-def _widened(image: Tensor) -> Tensor:
-    """The largest of the nine pixels around each."""
+def _widened(image: Tensor, width: int) -> Tensor:
+    """The largest value in a square of `width` pixels, an odd number, around each; beyond the border there is none."""
     for dim in (2, 3):
-        image = torch.maximum(image, torch.maximum(*_neighbours(image, dim)))
+        image = functools.reduce(torch.maximum, _shifted(image, dim, width // 2))
     return image
 
 
-def _neighbours(image: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """The pixels before and after each along a dimension, mirrored at the border."""
-    padded = F.pad(image, (1, 1, 0, 0) if dim == 3 else (0, 0, 1, 1), mode="reflect")
-    return padded.narrow(dim, 0, image.shape[dim]), padded.narrow(dim, 2, image.shape[dim])
+def _shifted(image: Tensor, dim: int, reach: int) -> list[Tensor]:
+    """What lies from `reach` pixels before each to as many after it along rows (3) or columns (2), mirrored."""
+    padded = F.pad(image, (reach, reach, 0, 0) if dim == 3 else (0, 0, reach, reach), mode="reflect")
+    return [padded.narrow(dim, start, image.shape[dim]) for start in range(2 * reach + 1)]
 
 
 def refined(broad: Tensor, painting: Tensor) -> Tensor:
@@ -396,12 +405,11 @@ def blurred(image: Tensor, sigma: float) -> Tensor:
     radius = round(3 * sigma)
     taps = [math.exp(-0.5 * (place / sigma) ** 2) for place in range(radius + 1)]
     total = 2 * sum(taps) - taps[0]
-    for dim, margins in ((-1, (radius, radius, 0, 0)), (-2, (0, 0, radius, radius))):
-        padded, side = F.pad(image, margins, mode="reflect"), image.shape[dim]
-        image = padded.narrow(dim, radius, side) * (taps[0] / total)
+    for dim in (3, 2):
+        shifted = _shifted(image, dim, radius)
+        image = shifted[radius] * (taps[0] / total)
         for place in range(1, radius + 1):
-            pair = padded.narrow(dim, radius - place, side) + padded.narrow(dim, radius + place, side)
-            image = torch.add(image, pair, alpha=taps[place] / total)
+            image = torch.add(image, shifted[radius - place] + shifted[radius + place], alpha=taps[place] / total)
     return image
 
 

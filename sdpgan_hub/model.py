@@ -68,7 +68,7 @@ class SDPGAN(nn.Module, PyTorchModelHubMixin):
         clear_grain: height, 0 (off) to 1 in units of [-1, 1], of the fine structure that paintings over a smaller one
             are rid of (`filters.without_grain`), at the last size and from `filters.VIEWED_SIZE` on.
         shock_filter: steps, 0 (off) to 16, of a filter that makes the contours of finished paintings crisp
-            (`filters.shock_filtered`), at the last size and from `filters.VIEWED_SIZE` on. With a `keep_detail` above
+            (`filters.crisp`), at the last size and from `filters.VIEWED_SIZE` on. With a `keep_detail` above
             0.5 it leaves what people look at more and more as it is, and with 1 entirely.
         keep_detail: the share, 0 to 1, of the photo's fine structure that paintings have where S is highest
             (`filters.keep_detail`), in larger photos at each size from `filters.VIEWED_SIZE` on; 0 in the paper.

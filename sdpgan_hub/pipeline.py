@@ -279,9 +279,7 @@ class Painter:
             assert guide is not None
             result = filters.keep_detail(result, photo, guide, options.keep_detail)
         if finished and self.model.config["shock_filter"]:
-            crisp = filters.shock_filtered(result, self.model.config["shock_filter"])
-            kept = max(0.0, 2 * options.keep_detail - 1)  # where more than half of the detail is wanted, it stays
-            result = torch.lerp(crisp, result, kept * (guide + 1) / 2) if kept and guide is not None else crisp
+            result = filters.crisp(result, self.model.config["shock_filter"], guide, options.keep_detail)
         return Tile(photo, result, map_)
 
     def _look(
