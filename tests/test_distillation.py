@@ -121,6 +121,19 @@ def test_what_is_taught_is_the_teachers_painting_changed(trainer, teacher: Path,
     assert (target - given[0]).abs().mean() > least
 
 
+def test_the_teacher_does_not_see_the_texture_where_nobody_looks(trainer, teacher: Path):
+    settings = LITE | {"distill_plain": 0.8, "crop_size": 64, "image_size": 64}
+    one = trainer("--initial_style", str(teacher), initialization_epochs=1, **settings)
+    batch, seen, given = batch_of(one), [], []
+    one.model.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0], output[1].detach())))
+    one.step.teacher.register_forward_hook(lambda module, inputs, output: given.append(inputs[0]))
+    one.backward(batch)
+    photo, saliency = (each[:2] for each in seen[-1])
+    looked_at = (crop_and_resize(saliency, batch["photo_box"], 64, 64) + 1) / 2
+    torch.testing.assert_close(given[0], taught.plain(photo, looked_at, 0.8))
+    assert (given[0] - photo).abs().mean() > 0.003
+
+
 def test_contours_are_inked_at_the_last_size_and_where_people_look(trainer, teacher: Path):
     settings = LITE | {"distill_ink": 0.8, "crop_size": 64, "image_size": 64}
     one = trainer("--initial_style", str(teacher), initialization_epochs=1, **settings)

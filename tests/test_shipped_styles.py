@@ -62,6 +62,8 @@ def test_each_style_loads_strictly_and_has_its_card(name: str):
     card = (styles.available()[name] / "README.md").read_text(encoding="utf-8")
     assert f'from_pretrained("{name}")' in card and "library_name: sdpgan_hub" in card
     assert all(f"| `{key}` | {value} |" in card for key, value in model.config.items())
+    assert "**Saliency network** on 400 images" in card
+    assert "It changes colours and textures" not in card, "the limits are those of any style"
 
 
 @pytest.mark.parametrize("name", NAMES)

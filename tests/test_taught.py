@@ -68,6 +68,16 @@ def test_areas_are_flat_where_gradients_are_not_worth_their_price():
     np.testing.assert_allclose(flat, noisy + 0.25 * (taught.flattened(noisy, taught.FLATNESS) - noisy), atol=1e-6)
 
 
+def test_a_photo_loses_its_texture_where_nobody_looks():
+    photo = (0.02 * values(0, 1, 3, 48, 80)).float()
+    looked_at = torch.zeros(1, 1, 48, 80)
+    looked_at[..., 40:] = 1
+    result = taught.plain(photo, looked_at, 0.8)
+    expected = photo + 0.8 * (1 - looked_at) * (taught.flattened(photo, taught.PLAINNESS) - photo)
+    np.testing.assert_allclose(result, expected, atol=1e-6)
+    assert torch.equal(result[..., 40:], photo[..., 40:]) and result[..., :40].std() < 0.3 * photo[..., :40].std()
+
+
 def numpy_l0(image: np.ndarray, flatness: float) -> np.ndarray:
     edges = [(0, 0), (0, 0), (16, 16), (16, 16)]
     start = np.pad((image + 1) / 2, edges, mode="reflect")

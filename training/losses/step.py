@@ -145,13 +145,17 @@ class Step:
         """
         assert self.teacher is not None
         config, photo = self.config, batch["photo"]
-        with self.accelerator.autocast():
-            painting = self.teacher(*(one if one is None else one[: len(photo)] for one in inputs))[0].float()
         looked_at: float | Tensor = 0.0
         if saliency is not None:
             looked_at = (saliency.float() + 1) / 2
             if "photo_box" in batch:
-                looked_at = crop_and_resize(looked_at, batch["photo_box"], *painting.shape[-2:])
+                looked_at = crop_and_resize(looked_at, batch["photo_box"], *photo.shape[-2:])
+        seen, *others = (one if one is None else one[: len(photo)] for one in inputs)
+        assert seen is not None
+        if config.distill_plain:
+            seen = taught.plain(seen, looked_at, config.distill_plain)
+        with self.accelerator.autocast():
+            painting = self.teacher(seen, *others)[0].float()
         salient, elsewhere = config.distill_chroma
         painting = objective.with_chroma(painting, elsewhere + (salient - elsewhere) * looked_at)
         for share, change in (

@@ -28,6 +28,8 @@ COLOR_SIGMA = 3
 """Of the Gaussian, in pixels, that keeps the strokes of a painting which takes over a photo's colours."""
 FLATNESS = 0.012
 """lambda of Xu et al., for images in [0, 1]: how much a gradient must be worth to be kept in a painting."""
+PLAINNESS = 0.02
+"""The same of what T sees of a photo where nobody looks."""
 LINE_FLATNESS = 0.02
 """The same of the photo in which contours are sought."""
 LINE_SIGMA = 1.2
@@ -98,6 +100,19 @@ def flat(painting: Tensor, photo: Tensor, share: float) -> Tensor:
     painting: N x 3 x H x W in [-1, 1], H and W above 16; share: 0 (P as it is) to 1. The photo is not used.
     """
     return torch.lerp(painting, flattened(painting, FLATNESS), share)
+
+
+def plain(photo: Tensor, looked_at: Tensor | float, share: float) -> Tensor:
+    """A photo x without its texture where nobody looks: x + share (1 - s) (L0(x) - x), with L0 of `flattened`.
+
+    So grass is a plain and clouds are areas in what T paints, not a crowd of lines.
+
+    Args:
+        photo: N x 3 x H x W in [-1, 1], H and W above 16.
+        looked_at: s, in [0, 1], N x 1 x H x W or one number.
+        share: 0 (x as it is) to 1.
+    """
+    return photo + share * (1 - looked_at) * (flattened(photo, PLAINNESS) - photo)
 
 
 def inked(painting: Tensor, lines: Tensor) -> Tensor:

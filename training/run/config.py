@@ -40,8 +40,8 @@ RANGES: tuple[tuple[str, Callable[[typing.Any], bool], str], ...] = (
     ("shock_filter", lambda value: 0 <= value <= 16, "a number of steps from 0 to 16"),
     ("mask_peak", lambda value: 1 <= value < math.inf, "a number from 1 up (the paper's is 2)"),
     (
-        "keep_detail tone_jitter identity_chroma distill_color distill_hue distill_light distill_flat distill_ink "
-        "distill_real clear_grain ema_decay",
+        "keep_detail tone_jitter identity_chroma distill_color distill_hue distill_light distill_plain distill_flat "
+        "distill_ink distill_real clear_grain ema_decay",
         lambda value: 0 <= value <= 1,
         "a number from 0 to 1",
     ),
@@ -148,6 +148,8 @@ class TrainingConfig:
     """How much of the photo's chroma T(x) takes over where there is any (`taught.with_hues`): 0 to 1."""
     distill_light: float = 0.0
     """How much of the photo's luma T(x) takes over where that is bright (`taught.with_lights`): 0 to 1."""
+    distill_plain: float = 0.0
+    """How much of the texture of its input T does not see where nobody looks (`taught.plain`): 0 to 1."""
     distill_flat: float = 0.0
     """How much T(x) is made of areas of one colour each (`taught.flat`): 0 to 1."""
     distill_ink: float = 0.0
