@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -112,7 +111,7 @@ class SDPGAN(nn.Module, PyTorchModelHubMixin):
         _check_size("saliency_size", saliency_size)
         _check_size("brush_size", brush_size)
         _check_clear_lines(clear_lines)
-        if not pipeline.is_number(noise) or not 0 <= noise < math.inf:
+        if not pipeline.is_number(noise) or noise < 0:
             raise SDPGANError(f"noise is {noise!r}; give a number from 0 (none) up.")
         if not pipeline.is_number(clear_grain) or not 0 <= clear_grain <= 1:
             raise SDPGANError(f"clear_grain is {clear_grain!r}; give a number from 0 (none) to 1.")

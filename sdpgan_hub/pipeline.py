@@ -66,9 +66,9 @@ class Options:
             raise SDPGANError(
                 f'tile is {self.tile!r}; give "auto", None, or a whole number of pixels from {MIN_SIZE} up.'
             )
-        if not is_number(self.brush) or not 0 < self.brush < math.inf:
+        if not is_number(self.brush) or self.brush <= 0:
             raise SDPGANError(f"brush is {self.brush!r}; give a number above 0, such as 2 for strokes twice as broad.")
-        if not is_number(self.strength) or not 0 <= self.strength < math.inf:
+        if not is_number(self.strength) or self.strength < 0:
             raise SDPGANError(f"strength is {self.strength!r}; give a number from 0 (the photo) up (1: the painting).")
         if not isinstance(self.keep_color, bool):
             raise SDPGANError(f"keep_color is {self.keep_color!r}; give True or False.")
@@ -81,7 +81,9 @@ def check_keep_detail(share: float) -> None:
 
 
 def is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Whether it is an int or a float that float32 has."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and abs(cast(float, value)) <= torch.finfo(torch.float32).max
 
 
 class Photo:

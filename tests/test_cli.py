@@ -508,6 +508,15 @@ def test_each_classic_method_is_its_detector_and_needs_no_style(here, method, fu
     assert np.abs(pixels("map.png") / 255 - expected).max() <= 0.5 / 255 + 1e-6
 
 
+@pytest.mark.parametrize(
+    "given", ["--style=vangogh", "--revision=main", "--local-files-only", "--max-size=64", "--tile=64"]
+)
+def test_a_classic_method_refuses_what_only_the_network_has(here, capsys, given):
+    assert main(["saliency", "photo.png", "-o", "map.png", "--method", "rbd", given]) == 2
+    line = one_line(capsys)
+    assert given.split("=")[0] in line and "--method rbd" in line and not Path("map.png").exists()
+
+
 def test_maps_of_a_folder_are_png_and_a_jpg_and_a_png_of_one_name_keep_apart(here, tiny):
     Image.fromarray(picture(seed=9)).save("photos/a.jpg")
     assert main(["saliency", "photos", "--style", str(tiny)]) == 0
