@@ -105,11 +105,14 @@ def test_the_teachers_chroma_is_multiplied_by_one_factor_where_people_look_and_b
         ("distill_color", taught.with_strong_colors, 0.01),
         ("distill_hue", taught.with_hues, 0.01),
         ("distill_light", taught.with_lights, 0.01),
+        ("distill_dark", taught.with_dark_hues, 0.01),
         ("distill_flat", taught.flat, 0.003),
+        ("distill_shade", lambda painting, photo, share: taught.with_shades(painting, (-80, 12, 128)), 0.01),
     ],
 )
 def test_what_is_taught_is_the_teachers_painting_changed(trainer, teacher: Path, key: str, change, least):
-    settings = LITE | {key: 0.8, "crop_size": 64, "image_size": 64}
+    value = (-80, 12, 128) if key == "distill_shade" else 0.8
+    settings = LITE | {key: value, "crop_size": 64, "image_size": 64}
     one = trainer("--initial_style", str(teacher), initialization_epochs=1, **settings)
     batch, seen, given = batch_of(one), [], []
     batch["photo"][:, :, :32] = 0.85 + batch["photo"][:, :, :32] / 8  # nearly white

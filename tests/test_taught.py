@@ -55,6 +55,40 @@ def test_what_is_white_in_the_photo_keeps_its_luma_and_nothing_else_does():
     assert np.array_equal(result[..., 60:], p[..., 60:])
 
 
+def test_what_is_dark_has_the_chroma_of_the_photo_and_nothing_else_has():
+    painting, photo = (
+        torch.full((1, 3, 24, 60), -0.7, dtype=torch.float64),
+        torch.zeros(1, 3, 24, 60, dtype=torch.float64),
+    )
+    painting += 0.1 * values(0, 3, 1, 1)  # brown
+    painting[..., 20:40] += 0.6
+    painting[..., 40:] += 1.3
+    photo[:] = torch.tensor([-0.6, -0.3, -0.8])[:, None, None]  # dark green
+    p, broad = painting.numpy(), blurred(photo.numpy(), 3)
+    w = 1 - smoothly(luma(p), -0.45, 0.2)
+    result = taught.with_dark_hues(painting, photo, 0.8).numpy()
+    expected = p + 0.8 * w * (1.5 * (broad - luma(broad)) - (p - luma(p)))
+    np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(luma(result), luma(p), atol=1e-6)  # lights stay
+    assert w[..., :20].min() == 1 and 0 < w[..., 20:40].min() < 1 and np.array_equal(result[..., 40:], p[..., 40:])
+
+
+def test_what_is_dark_and_grey_gets_the_shade_and_nothing_else_does():
+    painting = torch.full((1, 3, 8, 50), -0.7, dtype=torch.float64)
+    painting[..., 10:20] = torch.tensor([-0.3, -0.5, -0.8])[:, None, None]  # a dark brown, somewhat
+    painting[..., 20:30] = torch.tensor([0.5, -0.8, -0.9])[:, None, None]  # a dark red
+    painting[..., 30:40] = -0.1
+    painting[..., 40:] = 0.3
+    p, shade = painting.numpy(), np.array([-20, 3, 32]).reshape(1, 3, 1, 1) / 127.5
+    distance = np.sqrt(((p - luma(p)) ** 2).sum(1, keepdims=True))
+    w = (1 - smoothly(luma(p), -0.45, 0.2)) * (1 - smoothly(distance, 0.2, 0.45))
+    result = taught.with_shades(painting, (-20, 3, 32)).numpy()
+    np.testing.assert_allclose(result, p + w * shade, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(result[..., :10] - p[..., :10], np.broadcast_to(shade, (1, 3, 8, 10)), atol=1e-7)
+    assert 0 < w[..., 10:20].min() < 1 and 0 < w[..., 30:40].min() < 1
+    assert np.array_equal(result[..., 20:30], p[..., 20:30]) and np.array_equal(result[..., 40:], p[..., 40:])
+
+
 def test_areas_are_flat_where_gradients_are_not_worth_their_price():
     """Xu et al. 2011, Algorithm 1, and its energy: sum (S - I)^2 + lambda C(S), C the pixels with a gradient."""
     image = torch.full((1, 3, 48, 80), -0.5)

@@ -296,6 +296,8 @@ def test_a_config_file_and_the_command_line_are_read_strictly(tmp_path: Path):
                         ("identity_chroma: -0.1", "identity_chroma"), ("discriminator: resnet", "discriminator"),
                         ("photo_scales: [1]", "photo_scales"), ("painting_scales: [2, 1]", "painting_scales"),
                         ("distill_chroma: [1]", "distill_chroma"), ("distill_chroma: [1, -1]", "distill_chroma"),
+                        ("distill_shade: [1]", "distill_shade"), ("distill_shade: [1, 2, 256]", "distill_shade"),
+                        ("distill_shade: [0, 0, .nan]", "distill_shade"), ("distill_shade: [1, 2, 3]", "w_distill"),
                         ("image_size: 64", "crop_size 256"), ("w_texture: 1", "w_texture"),
                         ("adversarial_loss: wasserstein", "adversarial_loss"), ("a: [", "style.yaml"),
                         ("w_identity: .nan", "w_identity"), ("w_con: -1", "w_con"), ("adam_beta1: 1", "adam_beta1"),

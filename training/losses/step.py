@@ -162,10 +162,13 @@ class Step:
             (config.distill_color, taught.with_strong_colors),
             (config.distill_hue, taught.with_hues),
             (config.distill_light, taught.with_lights),
+            (config.distill_dark, taught.with_dark_hues),
             (config.distill_flat, taught.flat),
         ):
             if share:
                 painting = change(painting, photo, share)
+        if any(config.distill_shade):
+            painting = taught.with_shades(painting, config.distill_shade)
         lines = None
         if config.distill_ink:
             lines = config.distill_ink * taught.ink_lines(photo)

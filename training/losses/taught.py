@@ -7,6 +7,7 @@ Each function changes a painting of the photo x before G learns it by `objective
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -22,6 +23,12 @@ WEAK_COLOR = (0.1, 0.4)
 """The same where chroma alone is taken over."""
 BRIGHT = (0.5, 0.95)
 """Lumas, in [-1, 1], from which one is taken over in part, and fully."""
+DARK = (-0.45, 0.2)
+"""Lumas, in [-1, 1], up to which a painting counts as dark, and from which on not."""
+DARK_CHROMA = 1.5
+"""What the chroma of the photo is multiplied with where a painting is dark: dark colours are pale in photos."""
+GREY = (0.2, 0.45)
+"""Distance of a colour from its luma, in the scale of [-1, 1], up to which it counts as grey, and from which not."""
 LIGHT_SIGMA = 6
 """Of the Gaussian, in pixels, that keeps the strokes of a painting which takes over a photo's lights."""
 COLOR_SIGMA = 3
@@ -80,6 +87,34 @@ def with_lights(painting: Tensor, photo: Tensor, share: float) -> Tensor:
     """
     change = blurred(luma(photo - painting), LIGHT_SIGMA)
     return painting + share * _smoothly(blurred(luma(photo), LIGHT_SIGMA), BRIGHT) * change
+
+
+def with_dark_hues(painting: Tensor, photo: Tensor, share: float) -> Tensor:
+    """A painting P of the photo x in which what is dark has the photo's colour: P + share w (1.5 d - (P - Y(P))).
+
+    d is blur(x) - Y(blur(x)), Y the luma, and w goes from 1 to 0 where P is between the two lumas of `DARK`. So a dark
+    forest is green in the palette of a comic that has none. The arguments are those of `with_strong_colors`.
+    """
+    broad = blurred(photo, COLOR_SIGMA)
+    light = luma(painting)
+    change = DARK_CHROMA * (broad - luma(broad)) - (painting - light)
+    return painting + share * (1 - _smoothly(light, DARK)) * change
+
+
+def with_shades(painting: Tensor, shade: Sequence[float]) -> Tensor:
+    """A painting P in which what is dark and grey has the colour of a painter's shades: P + w shade.
+
+    w goes from 1 to 0 between the two lumas of `DARK` and between the two distances of `GREY`. So night is Prussian
+    blue in woodblock prints, as in those of Hiroshige, and not the charcoal of a photo.
+
+    Args:
+        painting: N x 3 x H x W in [-1, 1].
+        shade: what red, green and blue get, of 255.
+    """
+    light = luma(painting)
+    saturation = (painting - light).norm(dim=1, keepdim=True)
+    share = (1 - _smoothly(light, DARK)) * (1 - _smoothly(saturation, GREY))
+    return painting + share * torch.tensor(shade).to(painting).view(3, 1, 1) / 127.5
 
 
 def _colored(photo: Tensor, distances: tuple[float, float]) -> Tensor:

@@ -40,8 +40,8 @@ RANGES: tuple[tuple[str, Callable[[typing.Any], bool], str], ...] = (
     ("shock_filter", lambda value: 0 <= value <= 16, "a number of steps from 0 to 16"),
     ("mask_peak", lambda value: 1 <= value < math.inf, "a number from 1 up (the paper's is 2)"),
     (
-        "keep_detail tone_jitter identity_chroma distill_color distill_hue distill_light distill_plain distill_flat "
-        "distill_ink distill_real clear_grain ema_decay",
+        "keep_detail tone_jitter identity_chroma distill_color distill_hue distill_light distill_dark distill_plain "
+        "distill_flat distill_ink distill_real clear_grain ema_decay",
         lambda value: 0 <= value <= 1,
         "a number from 0 to 1",
     ),
@@ -54,6 +54,11 @@ RANGES: tuple[tuple[str, Callable[[typing.Any], bool], str], ...] = (
         "distill_chroma",
         lambda value: len(value) == 2 and min(value) >= 0,
         "two numbers from 0 up: where people look, and elsewhere",
+    ),
+    (
+        "distill_shade",
+        lambda value: len(value) == 3 and max(map(abs, value)) <= 255,
+        "three numbers from -255 to 255: for red, green and blue",
     ),
     ("adversarial_loss", ADVERSARIAL_LOSSES.__contains__, f"one of {', '.join(ADVERSARIAL_LOSSES)}"),
     ("discriminator", DISCRIMINATORS.__contains__, f"one of {', '.join(DISCRIMINATORS)}"),
@@ -148,6 +153,10 @@ class TrainingConfig:
     """How much of the photo's chroma T(x) takes over where there is any (`taught.with_hues`): 0 to 1."""
     distill_light: float = 0.0
     """How much of the photo's luma T(x) takes over where that is bright (`taught.with_lights`): 0 to 1."""
+    distill_dark: float = 0.0
+    """How much of the photo's chroma, times 1.5, T(x) takes over where it is dark (`taught.with_dark_hues`): 0 to 1."""
+    distill_shade: tuple[float, ...] = (0.0, 0.0, 0.0)
+    """What red, green and blue of T(x) get where it is dark and grey, of 255 (`taught.with_shades`)."""
     distill_plain: float = 0.0
     """How much of the texture of its input T does not see where nobody looks (`taught.plain`): 0 to 1."""
     distill_flat: float = 0.0
