@@ -4,17 +4,20 @@ A film is painted in segments of `SEGMENT` frames, each a small video in a hidde
 with what the next one takes over. Where painting was stopped or failed, as on a full disk, the same call goes on after
 the last whole segment; a folder from which it could not is removed. In the end the segments are joined without encoding
 them again, and the sound and the subtitles are copied as they are.
+A lock keeps a second process from the same result.
 Memory holds a frame, the one before and the encoder, however long the film is.
 """
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import io
 import json
 import os
 import shutil
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 try:
     import av
@@ -102,7 +106,7 @@ def stylize(
         film = Film(source, format)
     with film.container:
         film.check_holds(target)
-        with _Work(source, target, film, settings) as work:
+        with _alone(target), _Work(source, target, film, settings) as work:
             with _errors(source):
                 work.paint(paint, quiet)
             with _writing(target):
@@ -432,6 +436,23 @@ def _errors(source: Path) -> Iterator[None]:
             yield
     except av.FFmpegError as error:
         raise SDPGANError(f"{source} cannot be decoded as a video; is it whole? ({one_line(error)})") from error
+
+
+@contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """SDPGANError while another process paints the same target; a lock that the system frees after a kill."""
+    name = hashlib.sha256(os.fsencode(target.resolve())).hexdigest()
+    lock = FileLock(Path(tempfile.gettempdir()) / f"sdpgan_{name}.lock", timeout=0)
+    with _writing(target):
+        try:
+            lock.acquire()
+        except Timeout:
+            message = f"{target} is being painted by another process; wait for it, or name another output."
+            raise SDPGANError(message) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

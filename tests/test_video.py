@@ -194,6 +194,23 @@ def test_a_stopped_film_goes_on_and_begins_anew_with_other_settings_or_a_state_c
         assert [frame.time for frame in read("out.mp4")] == [frame.time for frame in read("in.mp4")]
 
 
+def test_a_film_that_another_process_paints_is_refused_and_left_alone(here):
+    make("in.mp4")
+    refusals = []
+
+    def paint(photo: np.ndarray, scene: object) -> np.ndarray:
+        if not refusals:
+            with pytest.raises(SDPGANError, match="another process") as refusal:
+                video.stylize("in.mp4", Path("out.mp4").resolve(), leave, "one")
+            refusals.append(refusal)
+            video.stylize("in.mp4", "other.mp4", leave, "one")
+        return photo
+
+    video.stylize("in.mp4", "out.mp4", paint, "one")
+    assert len(read("out.mp4")) == len(read("other.mp4")) == len(read("in.mp4"))
+    video.stylize("in.mp4", "out.mp4", leave, "one")
+
+
 def test_a_full_disk_is_said_of_the_result_and_not_of_the_film(here):
     make("in.mp4")
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
