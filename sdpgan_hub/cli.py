@@ -193,7 +193,7 @@ def build_parser() -> argparse.ArgumentParser:
     saliency.add_argument("--view", choices=VIEWS, default="map", help="grey map (default), or colours, with the photo")
     _add_style(saliency)
     _add_limits(saliency)
-    saliency.set_defaults(run=run_saliency, style=None, tile=None)
+    saliency.set_defaults(run=run_saliency, style=None)
 
     export = commands.add_parser(
         "export",
@@ -394,10 +394,10 @@ def run_export(options: argparse.Namespace, _: Processes) -> int:
 def run_saliency(options: argparse.Namespace, processes: Processes) -> int:
     """`sdpgan saliency`."""
     view = options.view
-    of_network = ("style", "revision", "local_files_only", "max_size", "tile")
+    of_network = {"style": None, "revision": None, "local_files_only": False, "max_size": None, "tile": "auto"}
     if options.method == "network":
-        options.style, options.tile = options.style or DEFAULT, options.tile or "auto"
-    elif given := [key for key in of_network if getattr(options, key)]:
+        options.style = options.style or DEFAULT
+    elif given := [key for key, default in of_network.items() if getattr(options, key) != default]:
         flag = "--" + given[0].replace("_", "-")
         raise UsageError(f"{flag} is for the style's network and does nothing with --method {options.method}; drop it.")
     options.device = processes.start(options.device)

@@ -509,12 +509,20 @@ def test_each_classic_method_is_its_detector_and_needs_no_style(here, method, fu
 
 
 @pytest.mark.parametrize(
-    "given", ["--style=vangogh", "--revision=main", "--local-files-only", "--max-size=64", "--tile=64"]
+    "given", ["--style=vangogh", "--revision=main", "--local-files-only", "--max-size=64", "--tile=64", "--tile=off"]
 )
 def test_a_classic_method_refuses_what_only_the_network_has(here, capsys, given):
     assert main(["saliency", "photo.png", "-o", "map.png", "--method", "rbd", given]) == 2
     line = one_line(capsys)
     assert given.split("=")[0] in line and "--method rbd" in line and not Path("map.png").exists()
+
+
+@pytest.mark.parametrize(("given", "tile"), [([], "auto"), (["--tile", "off"], None), (["--tile", "64"], 64)])
+def test_the_network_finds_what_is_salient_in_the_tiles_asked_for(here, tiny, monkeypatch, given, tile):
+    seen, real = [], SDPGAN.saliency_map
+    monkeypatch.setattr(SDPGAN, "saliency_map", lambda *args, **limits: seen.append(limits) or real(*args, **limits))
+    assert main(["saliency", "photo.png", "-o", "map.png", "--style", str(tiny), *given]) == 0
+    assert [limits["tile"] for limits in seen] == [tile]
 
 
 def test_maps_of_a_folder_are_png_and_a_jpg_and_a_png_of_one_name_keep_apart(here, tiny):
